@@ -1,0 +1,260 @@
+//! TLS identity: fingerprints of public keys, the names in relay certificates, and the TLS configurations of the link.
+//!
+//! Invariants: TLS 1.3 only, no early data (0-RTT data can be replayed); a peer is known by the authority's signature,
+//! never by its address; a relay's identity is the URI in its certificate, never anything it says.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified};
+use rustls::client::{WebPkiServerVerifier, danger};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+use crate::ids::RelayId;
+use crate::wire::{ALPN_JOIN, ALPN_LINK};
+
+/// Scheme of the URI that names a relay in its certificate.
+const RELAY_URI: &str = "picket-relay:";
+
+/// Why an identity can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A certificate or key is not valid PEM or DER.
+    #[error("the {what} can't be read: {problem}")]
+    Unreadable {
+        /// Which file or field.
+        what: &'static str,
+        /// What the parser says.
+        problem: String,
+    },
+    /// rustls refuses the combination.
+    #[error("the certificate and its key can't be used: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A certificate of this authority that names no relay.
+    #[error("the certificate names no relay")]
+    NoRelayName,
+}
+
+/// SHA-256 of a certificate's public key (its DER `SubjectPublicKeyInfo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Wraps a digest.
+    #[must_use]
+    pub const fn from_bytes(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    /// The fingerprint of a certificate.
+    ///
+    /// # Errors
+    /// [`IdentityError::Unreadable`] if it is no certificate.
+    pub fn of_certificate(der: &CertificateDer<'_>) -> Result<Self, IdentityError> {
+        let certificate = parse_certificate(der)?;
+        Ok(Self(Sha256::digest(certificate.tbs_certificate.subject_pki.raw).into()))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        let unreadable =
+            || IdentityError::Unreadable { what: "fingerprint", problem: "expected 64 hexadecimal digits".to_owned() };
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(unreadable());
+        }
+        let mut digest = [0; 32];
+        for (byte, position) in digest.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&text[position..position + 2], 16).map_err(|_| unreadable())?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+fn parse_certificate<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {
+    let (_, certificate) = X509Certificate::from_der(der)
+        .map_err(|error| IdentityError::Unreadable { what: "certificate", problem: error.to_string() })?;
+    Ok(certificate)
+}
+
+/// The URI that goes into a relay's certificate.
+#[must_use]
+pub fn relay_uri(relay_id: RelayId) -> String {
+    format!("{RELAY_URI}{relay_id}")
+}
+
+/// Who the relay with this certificate is. The certificate must have been verified before.
+///
+/// # Errors
+/// [`IdentityError::NoRelayName`] if it carries no relay URI.
+pub fn relay_id_of(der: &CertificateDer<'_>) -> Result<RelayId, IdentityError> {
+    let certificate = parse_certificate(der)?;
+    certificate
+        .extensions()
+        .iter()
+        .filter_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+            _ => None,
+        })
+        .flatten()
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix(RELAY_URI)?.parse().ok(),
+            _ => None,
+        })
+        .ok_or(IdentityError::NoRelayName)
+}
+
+/// When a certificate expires, in seconds since the epoch.
+///
+/// # Errors
+/// [`IdentityError::Unreadable`] if it is no certificate.
+pub fn not_after(der: &CertificateDer<'_>) -> Result<i64, IdentityError> {
+    Ok(parse_certificate(der)?.validity().not_after.timestamp())
+}
+
+/// Reads the first certificate of a PEM text.
+///
+/// # Errors
+/// [`IdentityError::Unreadable`] if there is none.
+pub fn certificate_from_pem(pem: &str) -> Result<CertificateDer<'static>, IdentityError> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| IdentityError::Unreadable { what: "certificate", problem: error.to_string() })
+}
+
+/// Reads the first private key of a PEM text.
+///
+/// # Errors
+/// [`IdentityError::Unreadable`] if there is none.
+pub fn key_from_pem(pem: &str) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| IdentityError::Unreadable { what: "private key", problem: error.to_string() })
+}
+
+/// The cryptography of the link: ring, on both sides.
+#[must_use]
+pub fn crypto() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Roots that hold the one authority.
+///
+/// # Errors
+/// [`IdentityError::Tls`] if the certificate is no authority's.
+pub fn roots(authority: CertificateDer<'static>) -> Result<Arc<RootCertStore>, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority)?;
+    Ok(Arc::new(roots))
+}
+
+/// How a joined relay connects: it trusts the authority and shows its certificate.
+///
+/// # Errors
+/// [`IdentityError`] if key and certificate don't fit each other or the authority is none.
+pub fn link_client_config(
+    authority: CertificateDer<'static>,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientConfig, IdentityError> {
+    let mut config = ClientConfig::builder_with_provider(crypto())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots(authority)?)
+        .with_client_auth_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![ALPN_LINK.to_vec()];
+    Ok(config)
+}
+
+/// How a relay without a certificate connects to join: it knows the authority by fingerprint only.
+///
+/// # Errors
+/// [`IdentityError::Tls`] if the crypto provider lacks TLS 1.3; ours does not.
+pub fn join_client_config(authority: Fingerprint) -> Result<ClientConfig, IdentityError> {
+    let verifier = PinnedAuthority { authority, provider: crypto() };
+    let mut config = ClientConfig::builder_with_provider(crypto())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_JOIN.to_vec()];
+    Ok(config)
+}
+
+/// Takes the authority's certificate from the server's chain, checks that its key is the pinned one, and then verifies the
+/// chain against it as usual. So nothing is trusted that the token did not name.
+#[derive(Debug)]
+struct PinnedAuthority {
+    authority: Fingerprint,
+    provider: Arc<CryptoProvider>,
+}
+
+impl danger::ServerCertVerifier for PinnedAuthority {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let unknown = || rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let authority = intermediates
+            .iter()
+            .find(|certificate| Fingerprint::of_certificate(certificate).is_ok_and(|found| found == self.authority))
+            .ok_or_else(unknown)?;
+        let roots = roots(authority.clone().into_owned()).map_err(|_| unknown())?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("the link speaks TLS 1.3 only".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,126 @@
+//! Messages of the control stream.
+
+use serde::{Deserialize, Serialize};
+
+use crate::category::DataCategory;
+use crate::ids::{ProjectId, Sequence, SpoolId};
+use crate::outcome::{Outcome, Reason};
+use crate::project_config::ConfigSnapshot;
+use crate::timestamp::Timestamp;
+
+/// What a relay says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromRelay {
+    /// First message of a connection.
+    Hello {
+        /// [`super::PROTOCOL_VERSION`] of the relay.
+        protocol: u32,
+        /// Version of the relay's binary.
+        version: String,
+        /// The spool whose batches will follow.
+        spool_id: SpoolId,
+        /// Revision of the configuration the relay has; 0 if none.
+        config_revision: u64,
+    },
+    /// How the relay fares, every few seconds.
+    Statistics(RelayStatistics),
+    /// Items that ended on the relay since the last such message.
+    Outcomes {
+        /// Counts by project, category, outcome and reason.
+        counts: Vec<OutcomeCount>,
+    },
+    /// A message of a newer version; ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What an aggregator says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromAggregator {
+    /// Answer to the hello.
+    Welcome {
+        /// [`super::PROTOCOL_VERSION`] of the aggregator.
+        protocol: u32,
+        /// Version of the aggregator's binary.
+        version: String,
+        /// The aggregator's clock, so that a relay can warn of skew.
+        server_time: Timestamp,
+        /// How much may be in flight.
+        window: Window,
+        /// All records of the spool up to this sequence are stored: the relay may delete them unasked.
+        stored_up_to: Sequence,
+    },
+    /// All projects; replaces what the relay had.
+    ProjectConfigs(ConfigSnapshot),
+    /// How much may be in flight from now on.
+    Window(Window),
+    /// The aggregator will close the connection; the reason is for the log.
+    Goodbye {
+        /// Why.
+        reason: String,
+    },
+    /// A message of a newer version; ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Back-pressure: how much a relay may have sent and not yet seen answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Batches in flight. At least one is always allowed, so that nothing stands still for good.
+    pub batches: u32,
+    /// Compressed bytes in flight.
+    pub bytes: u64,
+}
+
+/// How a relay fares.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RelayStatistics {
+    /// Records accepted and not yet acknowledged by an aggregator.
+    pub spooled_records: u64,
+    /// Their compressed bytes.
+    pub spooled_bytes: u64,
+    /// When the oldest of them was received.
+    pub oldest_received_at: Option<Timestamp>,
+    /// Requests answered 200 since the relay started.
+    pub accepted_total: u64,
+}
+
+/// How many items ended how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeCount {
+    /// The project; absent where the request named none that exists.
+    #[serde(default)]
+    pub project_id: Option<ProjectId>,
+    /// The kind of data.
+    pub category: DataCategory,
+    /// The end.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// How many.
+    pub quantity: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn messages_of_a_newer_version_are_ignored_not_refused() {
+        let message: FromAggregator = serde_json::from_str(r#"{"type":"teleport","x":1}"#).unwrap();
+        assert_eq!(message, FromAggregator::Unknown);
+        let message: FromRelay = serde_json::from_str(r#"{"type":"sing"}"#).unwrap();
+        assert_eq!(message, FromRelay::Unknown);
+    }
+
+    #[test]
+    fn a_hello_with_more_keys_is_read() {
+        let text = r#"{"type":"hello","protocol":1,"version":"9","spool_id":"6c1b2a0e-0000-4000-8000-000000000001","config_revision":0,"mood":"good"}"#;
+        assert!(matches!(serde_json::from_str(text).unwrap(), FromRelay::Hello { protocol: 1, .. }));
+    }
+}
