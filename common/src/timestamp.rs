@@ -63,6 +63,18 @@ impl Timestamp {
         self.0
     }
 
+    /// Milliseconds since the epoch as SQL and ClickHouse store them. [`Self::LATEST`] keeps it in range.
+    #[must_use]
+    pub const fn as_i64(self) -> i64 {
+        self.0.cast_signed()
+    }
+
+    /// Reads what [`Self::as_i64`] gave; a negative number becomes the epoch.
+    #[must_use]
+    pub const fn from_i64(millis: i64) -> Self {
+        if millis < 0 { Self::EPOCH } else { Self::from_millis(millis.cast_unsigned()) }
+    }
+
     /// Whole seconds since the epoch.
     #[must_use]
     pub const fn as_seconds(self) -> u64 {

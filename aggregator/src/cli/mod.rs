@@ -1,0 +1,240 @@
+//! The command line: arguments, and what each command prints.
+//!
+//! Answers go to stdout, everything else to stderr; a failure's reason is on stderr and in a non-zero exit code.
+
+mod command;
+mod init;
+mod output;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use picket_common::config::{Override, Sources, Span, load};
+use picket_common::ids::RelayId;
+use picket_common::telemetry::init_logs;
+use picket_common::timestamp::Timestamp;
+
+use crate::admin::Request;
+use crate::config::{AggregatorConfig, ENV_PREFIX, STANDARD_FILE};
+use crate::query::IssueFilter;
+use crate::server;
+
+/// Exit code of a configuration that can't be used (`EX_CONFIG` of sysexits).
+const EXIT_CONFIG: u8 = 78;
+
+/// Picket's aggregator.
+#[derive(Debug, Parser)]
+#[command(name = "picket-aggregator", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// Configuration file [default: /etc/picket/aggregator.toml where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where everything is kept, in place of `data_dir` of the configuration
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print answers as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare a data directory: certificate authority, first admin, empty stores. May be repeated
+    Init {
+        /// What the first admin logs in with
+        #[arg(long, default_value = "admin")]
+        admin_email: String,
+    },
+    /// Take batches from relays, serve pages and API
+    Serve,
+    /// Projects and their DSNs
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Relays: invite, list, revoke
+    #[command(subcommand)]
+    Relay(RelayCommand),
+    /// Issues: list, show
+    #[command(subcommand)]
+    Issues(IssuesCommand),
+    /// Users of the pages
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tokens for the API and sentry-cli
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Read the configuration, say what is wrong with it, and exit with 78 if anything is
+    CheckConfig,
+    /// How things stand
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+enum ProjectCommand {
+    /// Make a project and print its DSN
+    Create {
+        /// The project's name
+        name: String,
+        /// Its platform, such as python or javascript
+        #[arg(long)]
+        platform: Option<String>,
+    },
+    /// All projects
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum RelayCommand {
+    /// Print a token with which one relay may join
+    Invite {
+        /// What the relay will be called [default: its host's name]
+        #[arg(long)]
+        name: Option<String>,
+        /// How long the token is good
+        #[arg(long, default_value = "1h", value_name = "SPAN")]
+        ttl: Span,
+    },
+    /// All relays
+    List,
+    /// Shut a relay out for good
+    Revoke {
+        /// Its id, as `relay list` shows it
+        id: RelayId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum IssuesCommand {
+    /// Issues, last seen first
+    List {
+        /// Only with this text in title or culprit
+        query: Option<String>,
+        /// Only of the project with this id
+        #[arg(long)]
+        project: Option<picket_common::ids::ProjectId>,
+        /// How many at most [default: all]
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    /// One issue and its newest event
+    Show {
+        /// Id or short id
+        id: String,
+        /// Say why its newest event is grouped as it is
+        #[arg(long)]
+        explain: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Add a user; the password is read from stdin, or made and printed once with --generate
+    Create {
+        /// The name to log in with
+        email: String,
+        /// Make a password
+        #[arg(long)]
+        generate: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Print a new token; it is not shown again
+    Create {
+        /// What it may do, separated by commas
+        #[arg(long, value_delimiter = ',', required = true)]
+        scopes: Vec<String>,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+}
+
+/// Runs the program and returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("can't start the runtime"), 1),
+    };
+    let config = match configuration(&cli.common) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
+    match runtime.block_on(run(cli, config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    // Nothing can be done if stderr is closed.
+    let _ = writeln!(std::io::stderr().lock(), "picket-aggregator: {error:#}");
+    ExitCode::from(code)
+}
+
+fn configuration(args: &CommonArgs) -> anyhow::Result<AggregatorConfig> {
+    let data_dir = args.data_dir.as_ref().map(|path| Override {
+        flag: "--data-dir",
+        key: "data_dir",
+        value: toml::Value::String(path.display().to_string()),
+    });
+    let sources = Sources::of_process(args.config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect());
+    Ok(load(&sources)?)
+}
+
+async fn run(cli: Cli, config: AggregatorConfig) -> anyhow::Result<()> {
+    let json = cli.common.json;
+    let request = match cli.command {
+        Command::Init { admin_email } => return init::run(&config, &admin_email, json).await,
+        Command::Serve => {
+            init_logs(&config.log)?;
+            return server::serve(config).await;
+        }
+        Command::CheckConfig => return output::config_is_valid(&config, json),
+        Command::Project(ProjectCommand::Create { name, platform }) => Request::CreateProject { name, platform },
+        Command::Project(ProjectCommand::List) => Request::ListProjects,
+        Command::Relay(RelayCommand::Invite { name, ttl }) => Request::InviteRelay { name, ttl: ttl.get() },
+        Command::Relay(RelayCommand::List) => Request::ListRelays,
+        Command::Relay(RelayCommand::Revoke { id }) => Request::RevokeRelay { id },
+        Command::Issues(IssuesCommand::List { query, project, limit }) => {
+            let filter = IssueFilter { project, text: query, limit: limit.unwrap_or(u32::MAX), offset: 0 };
+            return command::list_issues(&config, filter, json).await;
+        }
+        Command::Issues(IssuesCommand::Show { id, explain }) => {
+            let reply = command::ask(&config, Request::ShowIssue { id }).await?;
+            return output::issue(reply, explain, json);
+        }
+        Command::User(UserCommand::Create { email, generate }) => {
+            let password = if generate { None } else { Some(command::password_from_stdin()?) };
+            Request::CreateUser { email, password }
+        }
+        Command::Token(TokenCommand::Create { scopes, label }) => Request::CreateToken { label, scopes },
+        Command::Status => Request::Status,
+    };
+    let reply = command::ask(&config, request).await?;
+    output::reply(reply, json, Timestamp::now()).context("can't print the answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,268 @@
+//! Answers on stdout: a table or a few lines for people, JSON for programs.
+
+use std::io::{self, StdoutLock, Write};
+
+use anyhow::bail;
+use picket_common::timestamp::Timestamp;
+use serde_json::json;
+
+use crate::admin::{IssueWithEvent, RelayEntry, Reply};
+use crate::config::AggregatorConfig;
+use crate::projects::Project;
+use crate::query::IssueSummary;
+use crate::status::Status;
+
+/// Says that a configuration is valid.
+pub(super) fn config_is_valid(config: &AggregatorConfig, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", json!({ "valid": true, "config": config_without_secrets(config) }))?;
+    } else {
+        writeln!(out, "the configuration is valid; data directory {}", config.data_dir.display())?;
+    }
+    Ok(())
+}
+
+fn config_without_secrets(config: &AggregatorConfig) -> AggregatorConfig {
+    let mut shown = config.clone();
+    if !shown.clickhouse.password.is_empty() {
+        shown.clickhouse.password = "***".to_owned();
+    }
+    shown
+}
+
+/// Prints what a request came to.
+pub(super) fn reply(reply: Reply, json: bool, now: Timestamp) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match reply {
+        Reply::Project(project) if json => print_json(&mut out, &project_json(&project)),
+        Reply::Project(project) => {
+            writeln!(out, "project  {} ({})\nid       {}\ndsn      {}", project.name, project.slug, project.id, project.dsn)?;
+            Ok(())
+        }
+        Reply::Projects(projects) if json => {
+            print_json(&mut out, &projects.iter().map(project_json).collect::<Vec<_>>())
+        }
+        Reply::Projects(projects) => print_projects(&mut out, &projects),
+        Reply::Invitation { token, expires_at } if json => {
+            print_json(&mut out, &json!({ "token": token, "expires_at": expires_at.to_rfc3339() }))
+        }
+        Reply::Invitation { token, expires_at } => {
+            writeln!(out, "{token}")?;
+            eprint(&format!("good once, until {}; use it with: picket-relay join TOKEN", expires_at.to_rfc3339()));
+            Ok(())
+        }
+        Reply::Relays(relays) if json => print_json(&mut out, &relays.iter().map(relay_json).collect::<Vec<_>>()),
+        Reply::Relays(relays) => print_relays(&mut out, &relays, now),
+        Reply::Revoked { id, already } if json => print_json(&mut out, &json!({ "id": id, "already_revoked": already })),
+        Reply::Revoked { id, already: true } => Ok(writeln!(out, "relay {id} was revoked before")?),
+        Reply::Revoked { id, already: false } => Ok(writeln!(out, "relay {id} is revoked; its connections are closed")?),
+        Reply::User { email, password } if json => print_json(&mut out, &json!({ "email": email, "password": password })),
+        Reply::User { email, password: Some(password) } => Ok(writeln!(out, "user      {email}\npassword  {password}")?),
+        Reply::User { email, password: None } => Ok(writeln!(out, "user {email} may log in")?),
+        Reply::Token { token } if json => print_json(&mut out, &json!({ "token": token })),
+        Reply::Token { token } => Ok(writeln!(out, "{token}")?),
+        Reply::Status(status) if json => print_json(&mut out, &status_json(&status)),
+        Reply::Status(status) => print_status(&mut out, &status, now),
+        Reply::Failed { detail } => bail!(detail),
+        Reply::Issues(_) | Reply::Issue(_) => bail!("the aggregator answered something that was not asked"),
+    }
+}
+
+/// Prints one issue.
+pub(super) fn issue(reply: Reply, explain: bool, json: bool) -> anyhow::Result<()> {
+    let Reply::Issue(found) = reply else {
+        bail!("the aggregator answered something that was not asked");
+    };
+    let mut out = io::stdout().lock();
+    if json {
+        return print_json(&mut out, &issue_with_event_json(&found));
+    }
+    let issue = &found.issue;
+    writeln!(out, "{}  {}\n{}", issue.short_id, issue.title, issue.culprit)?;
+    writeln!(out, "level       {}\nstatus      {}\nproject     {}", issue.level, issue.status, issue.project.slug)?;
+    writeln!(out, "events      {}\nusers       {}", issue.count, issue.users)?;
+    writeln!(out, "first seen  {}\nlast seen   {}", issue.first_seen.to_rfc3339(), issue.last_seen.to_rfc3339())?;
+    if let Some(event) = found.latest_event_id {
+        writeln!(out, "latest      {event}")?;
+    }
+    if let (true, Some(grouping)) = (explain, &found.grouping) {
+        writeln!(out, "grouping    {grouping:#}")?;
+    }
+    Ok(())
+}
+
+/// A list of issues that is printed as its pages arrive.
+pub(super) struct IssueList {
+    out: StdoutLock<'static>,
+    json: bool,
+    is_first: bool,
+}
+
+impl IssueList {
+    pub(super) fn begin(json: bool) -> anyhow::Result<Self> {
+        let mut out = io::stdout().lock();
+        if json {
+            write!(out, "[")?;
+        } else {
+            writeln!(out, "{:<14} {:>8} {:>7} {:>10}  TITLE", "SHORT ID", "EVENTS", "USERS", "LAST SEEN")?;
+        }
+        Ok(Self { out, json, is_first: true })
+    }
+
+    pub(super) fn add(&mut self, issues: &[IssueSummary], now: Timestamp) -> anyhow::Result<()> {
+        for issue in issues {
+            if self.json {
+                let separator = if self.is_first { "" } else { "," };
+                write!(self.out, "{separator}\n{}", issue_json(issue))?;
+            } else {
+                let seen = ago(issue.last_seen, now);
+                let IssueSummary { short_id, count, users, title, culprit, .. } = issue;
+                writeln!(self.out, "{short_id:<14} {count:>8} {users:>7} {seen:>10}  {title}  ({culprit})")?;
+            }
+            self.is_first = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(mut self) -> anyhow::Result<()> {
+        if self.json {
+            writeln!(self.out, "{}]", if self.is_first { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+fn issue_json(issue: &IssueSummary) -> serde_json::Value {
+    json!({
+        "id": issue.id.get().to_string(),
+        "short_id": issue.short_id,
+        "title": issue.title,
+        "culprit": issue.culprit,
+        "count": issue.count,
+        "users": issue.users,
+        "level": issue.level,
+        "platform": issue.platform,
+        "status": issue.status,
+        "substatus": issue.substatus,
+        "type": issue.kind,
+        "metadata": issue.metadata,
+        "project": { "id": issue.project.id, "slug": issue.project.slug, "name": issue.project.name },
+        "first_seen": issue.first_seen.to_rfc3339(),
+        "last_seen": issue.last_seen.to_rfc3339(),
+    })
+}
+
+fn issue_with_event_json(found: &IssueWithEvent) -> serde_json::Value {
+    let mut json = issue_json(&found.issue);
+    json["latest_event_id"] = json!(found.latest_event_id);
+    json["latest_event"] = json!(found.latest_event);
+    json["grouping"] = json!(found.grouping);
+    json
+}
+
+fn project_json(project: &Project) -> serde_json::Value {
+    json!({
+        "id": project.id,
+        "name": project.name,
+        "slug": project.slug,
+        "platform": project.platform,
+        "dsn": project.dsn,
+        "created_at": project.created_at.to_rfc3339(),
+    })
+}
+
+fn relay_json(relay: &RelayEntry) -> serde_json::Value {
+    json!({
+        "id": relay.id,
+        "name": relay.name,
+        "hostname": relay.hostname,
+        "version": relay.version,
+        "connected": relay.is_connected,
+        "created_at": relay.created_at.to_rfc3339(),
+        "last_seen_at": relay.last_seen_at.map(Timestamp::to_rfc3339),
+        "revoked_at": relay.revoked_at.map(Timestamp::to_rfc3339),
+    })
+}
+
+fn status_json(status: &Status) -> serde_json::Value {
+    json!({
+        "version": status.version,
+        "serving": status.is_serving,
+        "started_at": status.started_at.map(Timestamp::to_rfc3339),
+        "projects": status.projects,
+        "relays": status.relays,
+        "relays_connected": status.relays_connected,
+        "journal": { "batches": status.journal_batches, "bytes": status.journal_bytes },
+    })
+}
+
+fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    Ok(writeln!(out)?)
+}
+
+fn print_projects(out: &mut impl Write, projects: &[Project]) -> anyhow::Result<()> {
+    writeln!(out, "{:>4}  {:<24} DSN", "ID", "PROJECT")?;
+    for project in projects {
+        writeln!(out, "{:>4}  {:<24} {}", project.id.get(), project.slug, project.dsn)?;
+    }
+    Ok(())
+}
+
+fn print_relays(out: &mut impl Write, relays: &[RelayEntry], now: Timestamp) -> anyhow::Result<()> {
+    writeln!(out, "{:<36}  {:<20} {:<8} {:<12} SEEN", "ID", "NAME", "VERSION", "STATE")?;
+    for relay in relays {
+        let state = match (relay.revoked_at, relay.is_connected) {
+            (Some(_), _) => "revoked",
+            (None, true) => "connected",
+            (None, false) => "away",
+        };
+        let seen = relay.last_seen_at.map_or_else(|| "never".to_owned(), |at| ago(at, now));
+        writeln!(out, "{:<36}  {:<20} {:<8} {state:<12} {seen}", relay.id.to_string(), relay.name, relay.version)?;
+    }
+    Ok(())
+}
+
+fn print_status(out: &mut impl Write, status: &Status, now: Timestamp) -> anyhow::Result<()> {
+    let state = match status.started_at {
+        Some(at) => format!("serving since {} ({})", at.to_rfc3339(), ago(at, now)),
+        None => "not serving".to_owned(),
+    };
+    writeln!(out, "picket-aggregator {}  {state}", status.version)?;
+    writeln!(out, "projects  {}\nrelays    {} of {} connected", status.projects, status.relays_connected, status.relays)?;
+    writeln!(out, "journal   {} batches waiting, {} bytes", status.journal_batches, status.journal_bytes)?;
+    Ok(())
+}
+
+/// `5m ago`: the largest unit only.
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.since(at).as_secs();
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "s"),
+        60..3600 => (seconds / 60, "m"),
+        3600..86_400 => (seconds / 3600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    format!("{count}{unit} ago")
+}
+
+/// A remark beside the answer.
+fn eprint(text: &str) {
+    // Nothing can be done if stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn spans_are_told_in_their_largest_unit() {
+        let now = Timestamp::from_millis(1_000_000_000);
+        for (seconds, expected) in [(5, "5s ago"), (90, "1m ago"), (7300, "2h ago"), (200_000, "2d ago")] {
+            assert_eq!(ago(now.minus(Duration::from_secs(seconds)), now), expected);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The `[clickhouse]` section of the configuration.
+
+use std::path::PathBuf;
+
+use picket_common::config::InvalidValue;
+use serde::{Deserialize, Serialize};
+
+/// The value of `url` that means the engine inside this process.
+pub const EMBEDDED: &str = "embedded";
+
+/// The events store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClickHouseConfig {
+    /// `embedded`, or the HTTP address of a ClickHouse server.
+    pub url: String,
+    /// User at the server; not used by the embedded engine.
+    pub user: String,
+    /// Password at the server; not used by the embedded engine.
+    pub password: String,
+    /// Database at the server; made where it is missing.
+    pub database: String,
+    /// Path of libchdb for the embedded engine; empty to look in the standard places.
+    pub library: PathBuf,
+}
+
+impl Default for ClickHouseConfig {
+    fn default() -> Self {
+        Self {
+            url: EMBEDDED.to_owned(),
+            user: "default".to_owned(),
+            password: String::new(),
+            database: "picket".to_owned(),
+            library: PathBuf::new(),
+        }
+    }
+}
+
+impl ClickHouseConfig {
+    /// Checks what types can't express.
+    ///
+    /// # Errors
+    /// The first key whose value can't work.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        let is_http = self.url.starts_with("http://");
+        if self.url != EMBEDDED && !is_http {
+            let problem = format!("expected \"{EMBEDDED}\" or an http:// address, found {:?}", self.url);
+            return Err(InvalidValue::new("clickhouse.url", problem));
+        }
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if self.database.is_empty() || !self.database.bytes().all(is_name) {
+            return Err(InvalidValue::new("clickhouse.database", "expected letters, digits and underscores"));
+        }
+        Ok(())
+    }
+}

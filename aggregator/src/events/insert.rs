@@ -1,0 +1,148 @@
+//! Inserts whose effect is exactly one, however often they are tried.
+//!
+//! A block is known by its token: `<plan id>/<table>/<partition>`. The plan is on disk before the first try, so every later
+//! try has the same rows in the same order under the same token, and ClickHouse drops what it has already
+//! (`insert_deduplication_token`, window of 10 000 blocks on each table and on the view's target). Asynchronous inserts are
+//! switched off: they are on by default and not deduplicated.
+
+use std::collections::BTreeMap;
+
+use clickhouse::{Client, Row, RowOwned, RowWrite};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::row::{EventRow, OutcomeRow, PayloadRow};
+use super::{EventsError, EventsStore};
+
+/// Rows of one plan. Order is part of the block, so it must be the same at each try.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// Rows of `events`, in journal order.
+    pub events: Vec<EventRow>,
+    /// The JSON of each event, in the same order.
+    pub payloads: Vec<bytes::Bytes>,
+    /// Rows of `outcomes`, sorted.
+    pub outcomes: Vec<OutcomeRow>,
+}
+
+impl EventsStore {
+    /// Inserts a plan's block. May be repeated until it succeeds.
+    ///
+    /// # Errors
+    /// [`EventsError`]; some of the block may be stored then, and a repetition completes it.
+    pub async fn insert(&self, plan: Uuid, block: &Block) -> Result<(), EventsError> {
+        for (partition, positions) in partitions(&block.events) {
+            // The payload first: once an event is counted it can be opened.
+            let client = self.with_token(plan, "event_payloads", &partition);
+            insert_payloads(&client, block, &positions).await?;
+            let client = self.with_token(plan, "events", &partition);
+            let rows = positions.iter().filter_map(|&position| block.events.get(position));
+            insert_rows(&client, "events", rows).await?;
+        }
+        if !block.outcomes.is_empty() {
+            let client = self.with_token(plan, "outcomes", "all");
+            insert_rows(&client, "outcomes", block.outcomes.iter()).await?;
+        }
+        Ok(())
+    }
+
+    fn with_token(&self, plan: Uuid, table: &str, partition: &str) -> Client {
+        self.client.clone().with_setting("insert_deduplication_token", format!("{plan}/{table}/{partition}"))
+    }
+}
+
+/// Positions of the events by the partition they belong to, as the tables' `PARTITION BY` says: retention and week.
+fn partitions(events: &[EventRow]) -> BTreeMap<String, Vec<usize>> {
+    const WEEK_MILLIS: i64 = 7 * 24 * 3600 * 1000;
+    // The epoch was a Thursday; shifted by three days, weeks start on Monday.
+    const MONDAY_SHIFT: i64 = 3 * 24 * 3600 * 1000;
+    let mut partitions: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (position, event) in events.iter().enumerate() {
+        let week = (event.received_at + MONDAY_SHIFT).div_euclid(WEEK_MILLIS);
+        partitions.entry(format!("{}-{week}", event.retention_days)).or_default().push(position);
+    }
+    partitions
+}
+
+async fn insert_rows<'a, T>(client: &Client, table: &str, rows: impl Iterator<Item = &'a T>) -> Result<(), EventsError>
+where
+    T: RowOwned + RowWrite + Row + Serialize + 'a,
+{
+    let mut insert = client.insert::<T>(table).await.map_err(EventsError::insert(table))?;
+    for row in rows {
+        insert.write(row).await.map_err(EventsError::insert(table))?;
+    }
+    insert.end().await.map_err(EventsError::insert(table))
+}
+
+async fn insert_payloads(client: &Client, block: &Block, positions: &[usize]) -> Result<(), EventsError> {
+    let failed = EventsError::insert("event_payloads");
+    let mut insert = client.insert::<PayloadRow<'_>>("event_payloads").await.map_err(&failed)?;
+    for &position in positions {
+        let (Some(event), Some(json)) = (block.events.get(position), block.payloads.get(position)) else {
+            continue;
+        };
+        let row = PayloadRow {
+            project_id: event.project_id,
+            issue_id: event.issue_id,
+            timestamp: event.timestamp,
+            event_id: event.event_id,
+            received_at: event.received_at,
+            retention_days: event.retention_days,
+            // Parsed as JSON before, so it is UTF-8.
+            json: std::str::from_utf8(json).unwrap_or_default(),
+        };
+        insert.write(&row).await.map_err(&failed)?;
+    }
+    insert.end().await.map_err(&failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::partitions;
+    use crate::events::row::EventRow;
+    use uuid::Uuid;
+
+    fn event(received_at: i64, retention_days: u16) -> EventRow {
+        EventRow {
+            project_id: 1,
+            issue_id: 1,
+            timestamp: 0,
+            event_id: Uuid::nil(),
+            received_at,
+            retention_days,
+            grouping_hash: [0; 16],
+            kind: String::new(),
+            level: String::new(),
+            platform: String::new(),
+            title: String::new(),
+            culprit: String::new(),
+            message: String::new(),
+            exception_type: String::new(),
+            exception_value: String::new(),
+            transaction: String::new(),
+            release: String::new(),
+            environment: String::new(),
+            dist: String::new(),
+            server_name: String::new(),
+            logger: String::new(),
+            sdk_name: String::new(),
+            sdk_version: String::new(),
+            http_method: String::new(),
+            http_url: String::new(),
+            user: String::new(),
+            tags: Vec::new(),
+            spool_id: Uuid::nil(),
+            sequence: 1,
+        }
+    }
+
+    #[test]
+    fn a_block_is_cut_where_the_week_or_the_retention_changes() {
+        // Sunday 2026-11-22T23:59:59.999Z and the Monday after it.
+        let sunday = 1_795_391_999_999;
+        let found = partitions(&[event(sunday, 90), event(sunday + 1, 90), event(sunday - 1, 90), event(sunday, 30)]);
+        let groups: Vec<_> = found.into_values().collect();
+        assert_eq!(groups, [vec![3], vec![0, 2], vec![1]]);
+    }
+}

@@ -1,0 +1,136 @@
+//! The events store: ClickHouse, embedded or remote, always through the `clickhouse` crate.
+//!
+//! What lives here: the schema and its migrations, the rows, inserts with a deduplication token, and the connection. What
+//! does not: what a row means ([`crate::process`] makes them) and what pages ask ([`crate::query`]).
+
+pub mod config;
+pub mod embedded;
+pub mod insert;
+mod migration;
+pub mod row;
+
+use std::path::Path;
+
+use clickhouse::Client;
+
+use config::{ClickHouseConfig, EMBEDDED};
+use embedded::{Engine, EngineError, EngineOptions};
+
+/// Why the events store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EventsError {
+    /// The embedded engine does not open.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The server does not answer or refuses us.
+    #[error("can't use ClickHouse at {url}: {source}; check clickhouse.url, clickhouse.user and clickhouse.password")]
+    Connect {
+        /// The configured address.
+        url: String,
+        /// What happened.
+        source: clickhouse::error::Error,
+    },
+    /// A migration failed; it is repeated at the next start.
+    #[error("bringing the ClickHouse schema up to date failed at migration {number}: {source}")]
+    Migration {
+        /// Which; 0 for the list of migrations itself.
+        number: u32,
+        /// What happened.
+        source: clickhouse::error::Error,
+    },
+    /// The data was written by a newer version.
+    #[error("the ClickHouse schema is at migration {found}, this version knows {known}: run the newer version")]
+    NewerSchema {
+        /// The migration that was found.
+        found: u32,
+        /// The newest known one.
+        known: u32,
+    },
+    /// An insert failed; it can be repeated.
+    #[error("inserting into {table} failed: {source}")]
+    Insert {
+        /// The table.
+        table: String,
+        /// What happened.
+        source: clickhouse::error::Error,
+    },
+    /// A query failed.
+    #[error("asking ClickHouse failed: {0}")]
+    Query(#[from] clickhouse::error::Error),
+}
+
+impl EventsError {
+    fn insert(table: &str) -> impl Fn(clickhouse::error::Error) -> Self {
+        move |source| Self::Insert { table: table.to_owned(), source }
+    }
+}
+
+/// An open events store with the current schema.
+#[derive(Debug)]
+pub struct EventsStore {
+    client: Client,
+    engine: Option<Engine>,
+}
+
+impl EventsStore {
+    /// Opens the embedded engine in `data_path`, or connects to the configured server, and migrates.
+    ///
+    /// # Errors
+    /// [`EventsError`], see its variants.
+    pub async fn open(config: &ClickHouseConfig, data_path: &Path) -> Result<Self, EventsError> {
+        let (client, engine) = if config.url == EMBEDDED {
+            let engine = open_engine(config, data_path).await?;
+            (engine.client(), Some(engine))
+        } else {
+            (remote_client(config), None)
+        };
+        let connect = |source| EventsError::Connect { url: config.url.clone(), source };
+        let database = &config.database;
+        client.query(&format!("CREATE DATABASE IF NOT EXISTS {database}")).execute().await.map_err(connect)?;
+        let client = client
+            .with_database(database)
+            // On by default and not deduplicated: an insert must be in the table when it is answered.
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "1")
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
+        migration::run(&client).await?;
+        Ok(Self { client, engine })
+    }
+
+    /// A client for queries.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The embedded engine, if it is that.
+    #[must_use]
+    pub const fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
+    /// Closes the embedded engine; waits for its queries, within the engine's bounds.
+    ///
+    /// # Errors
+    /// [`EventsError::Engine`] where queries did not end; the data is safe then too.
+    pub async fn close(self) -> Result<(), EventsError> {
+        match self.engine {
+            Some(engine) => Ok(engine.close(CLOSE_PATIENCE).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How long running queries may take when the engine closes, before they are cancelled.
+const CLOSE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+async fn open_engine(config: &ClickHouseConfig, data_path: &Path) -> Result<Engine, EventsError> {
+    let configured = (!config.library.as_os_str().is_empty()).then_some(config.library.as_path());
+    let library = embedded::library::find(configured)?;
+    Ok(Engine::open(&library, data_path, EngineOptions::default()).await?)
+}
+
+fn remote_client(config: &ClickHouseConfig) -> Client {
+    let client = Client::default().with_url(&config.url).with_user(&config.user);
+    if config.password.is_empty() { client } else { client.with_password(&config.password) }
+}

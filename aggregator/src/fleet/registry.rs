@@ -1,0 +1,174 @@
+//! The registry: every relay that ever joined, and whether it may still connect.
+
+use std::collections::HashSet;
+
+use picket_common::ids::RelayId;
+use picket_common::timestamp::Timestamp;
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection, SqlitePool};
+
+use super::tokens::millis;
+use super::{FleetError, Revocation};
+
+/// Longest name, host name or version that is kept; longer ones are cut.
+const MAX_TEXT_CHARS: usize = 100;
+/// Same names get a number up to this; beyond, the same name is listed twice. Names are no identities.
+const MAX_SAME_NAMES: u32 = 1000;
+
+/// A relay as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RelayRow {
+    /// Who it is.
+    pub id: RelayId,
+    /// What it is listed as.
+    pub name: String,
+    /// What its host calls itself.
+    pub hostname: String,
+    /// The version it last said it runs.
+    pub version: String,
+    /// When it joined.
+    pub created_at: Timestamp,
+    /// When its certificate expires.
+    pub certificate_not_after: Timestamp,
+    /// When it was last connected, to about a minute.
+    pub last_seen_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A relay that joins.
+pub(super) struct Newcomer<'a> {
+    pub(super) relay_id: RelayId,
+    pub(super) name: Option<&'a str>,
+    pub(super) hostname: &'a str,
+    pub(super) version: &'a str,
+    pub(super) certificate_not_after: Timestamp,
+}
+
+/// Adds a relay within the caller's transaction; returns the name it got.
+pub(super) async fn register(
+    connection: &mut SqliteConnection,
+    newcomer: &Newcomer<'_>,
+    now: Timestamp,
+) -> Result<String, sqlx::Error> {
+    let hostname = presentable(newcomer.hostname);
+    let name = free_name(connection, newcomer.name.map(presentable), &hostname).await?;
+    sqlx::query(
+        "INSERT INTO relays (id, name, hostname, version, created_at, certificate_not_after) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(newcomer.relay_id.to_string())
+    .bind(&name)
+    .bind(hostname)
+    .bind(presentable(newcomer.version))
+    .bind(millis(now))
+    .bind(millis(newcomer.certificate_not_after))
+    .execute(connection)
+    .await?;
+    Ok(name)
+}
+
+/// The wanted name, else the host's, else `relay-N`; with a number behind it where another relay has it.
+async fn free_name(
+    connection: &mut SqliteConnection,
+    wanted: Option<String>,
+    hostname: &str,
+) -> Result<String, sqlx::Error> {
+    let wanted = wanted.filter(|name| !name.is_empty());
+    let base = match wanted {
+        Some(name) => name,
+        None if !hostname.is_empty() => hostname.to_owned(),
+        None => {
+            let relays: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM relays").fetch_one(&mut *connection).await?;
+            format!("relay-{}", relays + 1)
+        }
+    };
+    let mut name = base.clone();
+    for number in 2..=MAX_SAME_NAMES {
+        let holders: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM relays WHERE name = $1")
+            .bind(&name)
+            .fetch_one(&mut *connection)
+            .await?;
+        if holders == 0 {
+            break;
+        }
+        name = format!("{base}-{number}");
+    }
+    Ok(name)
+}
+
+/// What a relay says of itself ends up in terminals and pages: no control characters, and not without end.
+fn presentable(text: &str) -> String {
+    text.trim().chars().filter(|character| !character.is_control()).take(MAX_TEXT_CHARS).collect()
+}
+
+const COLUMNS: &str = "id, name, hostname, version, created_at, certificate_not_after, last_seen_at, revoked_at";
+
+pub(super) async fn list(pool: &SqlitePool) -> Result<Vec<RelayRow>, FleetError> {
+    let statement = format!("SELECT {COLUMNS} FROM relays ORDER BY created_at, id");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(pool).await?;
+    rows.iter().map(read_row).collect()
+}
+
+pub(super) async fn find(pool: &SqlitePool, relay_id: RelayId) -> Result<Option<RelayRow>, FleetError> {
+    let statement = format!("SELECT {COLUMNS} FROM relays WHERE id = $1");
+    let row = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(relay_id.to_string()).fetch_optional(pool).await?;
+    row.as_ref().map(read_row).transpose()
+}
+
+fn read_row(row: &SqliteRow) -> Result<RelayRow, FleetError> {
+    let id: String = row.try_get("id")?;
+    let at = |column: &'static str| -> Result<Option<Timestamp>, FleetError> {
+        let millis: Option<i64> = row.try_get(column)?;
+        millis
+            .map(|millis| u64::try_from(millis).map(Timestamp::from_millis))
+            .transpose()
+            .map_err(|_| FleetError::Unreadable { what: column, relay: id.clone() })
+    };
+    Ok(RelayRow {
+        id: id.parse().map_err(|_| FleetError::Unreadable { what: "id", relay: id.clone() })?,
+        name: row.try_get("name")?,
+        hostname: row.try_get("hostname")?,
+        version: row.try_get("version")?,
+        created_at: at("created_at")?.unwrap_or(Timestamp::EPOCH),
+        certificate_not_after: at("certificate_not_after")?.unwrap_or(Timestamp::EPOCH),
+        last_seen_at: at("last_seen_at")?,
+        revoked_at: at("revoked_at")?,
+    })
+}
+
+pub(super) async fn revoke(pool: &SqlitePool, relay_id: RelayId, now: Timestamp) -> Result<Revocation, FleetError> {
+    let revoked = sqlx::query("UPDATE relays SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+        .bind(millis(now))
+        .bind(relay_id.to_string())
+        .execute(pool)
+        .await?;
+    if revoked.rows_affected() > 0 {
+        return Ok(Revocation::Revoked);
+    }
+    match find(pool, relay_id).await? {
+        Some(_) => Ok(Revocation::AlreadyRevoked),
+        None => Err(FleetError::UnknownRelay(relay_id)),
+    }
+}
+
+pub(super) async fn allowed(pool: &SqlitePool) -> Result<HashSet<RelayId>, FleetError> {
+    let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM relays WHERE revoked_at IS NULL").fetch_all(pool).await?;
+    ids.into_iter().map(|id| id.parse().map_err(|_| FleetError::Unreadable { what: "id", relay: id.clone() })).collect()
+}
+
+pub(super) async fn touch(
+    pool: &SqlitePool,
+    relay_id: RelayId,
+    version: Option<&str>,
+    now: Timestamp,
+) -> Result<(), FleetError> {
+    sqlx::query("UPDATE relays SET last_seen_at = $1, version = COALESCE($2, version) WHERE id = $3")
+        .bind(millis(now))
+        .bind(version.map(presentable))
+        .bind(relay_id.to_string())
+        .execute(pool)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! One connection: handshake, who is it, and then either a join or a session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use picket_common::identity;
+use picket_common::ids::{RelayId, Sequence, SpoolId};
+use picket_common::timestamp::Timestamp;
+use picket_common::wire::{ALPN_JOIN, ALPN_LINK, FromRelay, MAX_SMALL_FRAME, read_frame};
+use quinn::crypto::rustls::HandshakeData;
+use quinn::{Connection, Incoming, RecvStream, SendStream};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::close::{Close, CloseCode};
+use super::live::{LiveRelay, SessionGuard};
+use super::{Shared, batch, control, join, tls};
+use crate::fleet::{FleetError, RelayRow};
+use crate::journal::{JournalError, SpoolClaim};
+
+/// How long a handshake may take, and after it the first frame.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A relay that is connected, as its tasks see it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Connection,
+    pub(super) relay_id: RelayId,
+    pub(super) spool_id: SpoolId,
+    /// The configuration that the relay said it has.
+    pub(super) config_revision: u64,
+    /// Where the spool stood when the session began.
+    pub(super) stored_up_to: Sequence,
+    /// This relay's share of the memory for batches.
+    pub(super) memory: Semaphore,
+    pub(super) listed: SessionGuard,
+}
+
+/// Serves one connection from its first packet to its end.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    incoming: Incoming,
+    handshake: OwnedSemaphorePermit,
+    shutdown: CancellationToken,
+) {
+    let remote = incoming.remote_address();
+    let span = info_span!("connection", %remote);
+    async move {
+        let connected = async { incoming.accept()?.await };
+        let connection = match timeout(HANDSHAKE_TIMEOUT, connected).await {
+            Ok(Ok(connection)) => connection,
+            // Also where a certificate is not the authority's or has expired: rustls refuses it.
+            Ok(Err(error)) => return info!(%error, "handshake failed"),
+            Err(_) => return debug!("handshake took too long"),
+        };
+        drop(handshake);
+        let ended = dispatch(&shared, &connection, &shutdown).await;
+        if connection.close_reason().is_some() {
+            return debug!("connection ended by the peer or by another task");
+        }
+        match ended {
+            Ok(()) => Close::new(CloseCode::Done, "").apply(&connection),
+            Err(close) => {
+                shared.intake.metrics.sessions_refused.inc();
+                warn!(code = ?close.code, reason = close.reason, "connection closed");
+                close.apply(&connection);
+            }
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn dispatch(shared: &Arc<Shared>, connection: &Connection, shutdown: &CancellationToken) -> Result<(), Close> {
+    let handshake = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    let protocol = handshake.and_then(|data| data.protocol);
+    match protocol.as_deref() {
+        Some(ALPN_LINK) => link(shared, connection, shutdown).await,
+        Some(ALPN_JOIN) => join::serve(shared, connection).await,
+        // rustls refuses other names; a client that names none gets here.
+        _ => Err(Close::new(CloseCode::Protocol, "no protocol of Picket was asked for")),
+    }
+}
+
+/// A relay's session.
+async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &CancellationToken) -> Result<(), Close> {
+    let relay_id = identify(connection)?;
+    let relay = check_registry(shared, relay_id).await?;
+    tls::admit(connection, &shared.intake.config);
+    let (hello, streams) = first_frame(connection).await?;
+    let FromRelay::Hello { version, spool_id, config_revision, .. } = hello else {
+        return Err(Close::new(CloseCode::Protocol, "the first message must be Hello"));
+    };
+    let stored_up_to = claim(shared, relay_id, spool_id).await?;
+    if let Err(error) = shared.intake.fleet.touch(relay_id, Some(&version), Timestamp::now()).await {
+        warn!(%error, relay = %relay_id, "can't note that the relay is connected");
+    }
+    let listed = enter(shared, connection, relay, version, spool_id);
+    let window_permits = batch::permits(shared.intake.config.window_bytes.as_u64());
+    let session = Arc::new(Session {
+        shared: Arc::clone(shared),
+        connection: connection.clone(),
+        relay_id,
+        spool_id,
+        config_revision,
+        stored_up_to,
+        memory: Semaphore::new(window_permits as usize),
+        listed,
+    });
+    let span = info_span!("relay", relay = %relay_id);
+    let ended = converse(&session, streams, shutdown).instrument(span).await;
+    drop(session);
+    shared.intake.metrics.sessions.set(shared.intake.live.count() as u64);
+    info!(relay = %relay_id, "relay disconnected");
+    ended
+}
+
+/// Who the peer is, by its certificate; rustls has verified that before.
+fn identify(connection: &Connection) -> Result<RelayId, Close> {
+    let certificates = connection.peer_identity().and_then(|data| data.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let certificate = certificates.as_deref().and_then(|chain| chain.first());
+    let certificate =
+        certificate.ok_or_else(|| Close::new(CloseCode::NoIdentity, "no certificate was shown; join first"))?;
+    identity::relay_id_of(certificate).map_err(|error| Close::new(CloseCode::NoIdentity, error.to_string()))
+}
+
+async fn check_registry(shared: &Shared, relay_id: RelayId) -> Result<RelayRow, Close> {
+    match shared.intake.fleet.relay(relay_id).await {
+        Ok(relay) if relay.revoked_at.is_none() => Ok(relay),
+        Ok(_) => Err(Close::new(CloseCode::NotAllowed, "the relay was revoked")),
+        Err(FleetError::UnknownRelay(_)) => {
+            Err(Close::new(CloseCode::NotAllowed, "the relay is not registered with this aggregator"))
+        }
+        Err(error) => {
+            warn!(%error, relay = %relay_id, "can't look the relay up");
+            Err(Close::new(CloseCode::Internal, "the registry can't be read at the moment"))
+        }
+    }
+}
+
+async fn first_frame(connection: &Connection) -> Result<(FromRelay, (SendStream, RecvStream)), Close> {
+    let lost = || Close::new(CloseCode::Protocol, "no control stream was opened");
+    let read = async {
+        let (send, mut receive) = connection.accept_bi().await.map_err(|_| lost())?;
+        let hello = read_frame(&mut receive, MAX_SMALL_FRAME)
+            .await
+            .map_err(|error| Close::new(CloseCode::Protocol, format!("the first message is unreadable: {error}")))?;
+        Ok((hello, (send, receive)))
+    };
+    timeout(FIRST_FRAME_TIMEOUT, read).await.map_err(|_| lost())?
+}
+
+/// Makes sure that the spool is this relay's, and finds out how far it is stored.
+async fn claim(shared: &Shared, relay_id: RelayId, spool_id: SpoolId) -> Result<Sequence, Close> {
+    if let SpoolClaim::OwnedBy(owner) = ask_journal(shared, relay_id, spool_id, None).await?.0 {
+        let allowed = shared.intake.fleet.allowed().await.map_err(|error| {
+            warn!(%error, "can't read the registry");
+            Close::new(CloseCode::Internal, "the registry can't be read at the moment")
+        })?;
+        let reason = format!(
+            "spool {spool_id} belongs to relay {owner}: if this host joined again, revoke that one; \
+             if the data directory was copied, give this host one of its own"
+        );
+        // A relay that was revoked and joined again under a new id brings its spool along.
+        let replaced = match allowed.contains(&owner) {
+            true => SpoolClaim::OwnedBy(owner),
+            false => ask_journal(shared, relay_id, spool_id, Some(owner)).await?.0,
+        };
+        if replaced != SpoolClaim::Granted {
+            return Err(Close::new(CloseCode::SpoolOwned, reason));
+        }
+    }
+    Ok(ask_journal(shared, relay_id, spool_id, None).await?.1)
+}
+
+async fn ask_journal(
+    shared: &Shared,
+    relay_id: RelayId,
+    spool_id: SpoolId,
+    replaces: Option<RelayId>,
+) -> Result<(SpoolClaim, Sequence), Close> {
+    let journal = shared.intake.journal.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        let claim = journal.claim_spool(spool_id, relay_id, replaces)?;
+        Ok::<_, JournalError>((claim, journal.stored_up_to(spool_id)?))
+    });
+    let failed = |error: &dyn std::fmt::Display| {
+        warn!(%error, relay = %relay_id, spool = %spool_id, "can't ask the journal about the spool");
+        Close::new(CloseCode::Internal, "the journal can't be read at the moment")
+    };
+    asked.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+}
+
+fn enter(
+    shared: &Shared,
+    connection: &Connection,
+    relay: RelayRow,
+    version: String,
+    spool_id: SpoolId,
+) -> SessionGuard {
+    info!(relay = %relay.id, name = relay.name, version, spool = %spool_id, "relay connected");
+    let entry = LiveRelay {
+        relay_id: relay.id,
+        name: relay.name,
+        remote_address: connection.remote_address(),
+        version,
+        spool_id,
+        connected_since: Timestamp::now(),
+        statistics: None,
+    };
+    let (listed, older) = shared.intake.live.enter(entry, connection.clone());
+    if let Some(older) = older {
+        shared.intake.metrics.sessions_superseded.inc();
+        warn!(
+            relay = %older.relay_id, remote = %older.remote_address, spool = %spool_id,
+            "an older connection of this spool was closed; if this repeats, the relay's data directory was copied"
+        );
+    }
+    shared.intake.metrics.sessions.set(shared.intake.live.count() as u64);
+    listed
+}
+
+/// The control conversation and the batches beside it, until either side has enough.
+async fn converse(
+    session: &Arc<Session>,
+    streams: (SendStream, RecvStream),
+    shutdown: &CancellationToken,
+) -> Result<(), Close> {
+    let mut batches = JoinSet::new();
+    let conversation = control::converse(session, streams, shutdown);
+    tokio::pin!(conversation);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut conversation => break ended,
+            stream = session.connection.accept_bi() => match stream {
+                // Bounded by the streams that the transport allows.
+                Ok(streams) => { batches.spawn(batch::receive(Arc::clone(session), streams).in_current_span()); }
+                Err(error) => {
+                    debug!(%error, "connection lost");
+                    return Ok(());
+                }
+            },
+            Some(received) = batches.join_next() => match received {
+                Ok(Ok(())) => {}
+                Ok(Err(close)) => break Err(close),
+                Err(error) => break Err(Close::new(CloseCode::Internal, error.to_string())),
+            },
+        }
+    };
+    if ended.is_ok() {
+        finish(session, &mut batches).await;
+    }
+    ended
+}
+
+/// Lets batches that have begun come to their answer.
+async fn finish(session: &Session, batches: &mut JoinSet<Result<(), Close>>) {
+    let patience = session.shared.intake.config.shutdown_timeout.get();
+    let all = async { while batches.join_next().await.is_some() {} };
+    tokio::select! {
+        finished = timeout(patience, all) => if finished.is_err() {
+            info!("some batches did not arrive in time; the relay sends them again");
+        },
+        _ = session.connection.closed() => {}
+    }
+}

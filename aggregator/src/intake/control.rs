@@ -1,0 +1,133 @@
+//! The control stream of a session: what the relay reports, and what it is told.
+
+use std::time::Duration;
+
+use picket_common::timestamp::Timestamp;
+use picket_common::wire::{
+    FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, PROTOCOL_VERSION, read_frame, write_frame,
+};
+use quinn::{RecvStream, SendStream};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::close::{Close, CloseCode};
+use super::connection::Session;
+use super::window::window;
+
+/// How often the window is compared with the journal's backlog.
+const WINDOW_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the goodbye may take to arrive.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Talks until the relay ends the stream, breaks the protocol, or `shutdown`.
+pub(super) async fn converse(
+    session: &Session,
+    (send, receive): (SendStream, RecvStream),
+    shutdown: &CancellationToken,
+) -> Result<(), Close> {
+    tokio::select! {
+        ended = listen(session, receive) => ended,
+        ended = tell(session, send, shutdown) => ended,
+    }
+}
+
+async fn listen(session: &Session, mut receive: RecvStream) -> Result<(), Close> {
+    loop {
+        match read_frame(&mut receive, MAX_CONTROL_FRAME).await {
+            Ok(FromRelay::Statistics(statistics)) => session.listed.set_statistics(Timestamp::now(), statistics),
+            Ok(FromRelay::Outcomes { counts }) => {
+                let outcomes = &session.shared.intake.outcomes;
+                if outcomes.send((session.relay_id, counts)).await.is_err() {
+                    warn!("outcomes of a relay are dropped, nobody takes them any more");
+                }
+            }
+            Ok(FromRelay::Unknown) => debug!("message of a newer relay ignored"),
+            Ok(FromRelay::Hello { .. }) => return Err(Close::new(CloseCode::Protocol, "Hello was said twice")),
+            Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),
+            Err(error @ (FrameError::TooLong { .. } | FrameError::Message(_))) => {
+                return Err(Close::new(CloseCode::Protocol, format!("a control message is unreadable: {error}")));
+            }
+        }
+    }
+}
+
+async fn tell(session: &Session, mut send: SendStream, shutdown: &CancellationToken) -> Result<(), Close> {
+    match tell_all(session, &mut send, shutdown).await {
+        Err(FrameError::TooLong { length, bound }) => {
+            // Welcome, Window and Goodbye are short, and a long configuration is seen to before.
+            error!(length, bound, "a control message is too long");
+            Err(Close::new(CloseCode::Internal, "a control message is too long"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+async fn tell_all(session: &Session, send: &mut SendStream, shutdown: &CancellationToken) -> Result<(), FrameError> {
+    let intake = &session.shared.intake;
+    let mut told_window = window(&intake.config, intake.journal.backlog());
+    let welcome = FromAggregator::Welcome {
+        protocol: PROTOCOL_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        server_time: Timestamp::now(),
+        window: told_window,
+        stored_up_to: session.stored_up_to,
+    };
+    write_frame(send, &welcome, MAX_CONTROL_FRAME).await?;
+
+    let mut projects = intake.projects.clone();
+    let mut told_revision = session.config_revision;
+    let mut ticks = interval(WINDOW_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let snapshot = std::sync::Arc::clone(&projects.borrow_and_update());
+        // Not only newer ones: after a restore from a backup the revision may be lower.
+        if snapshot.revision != told_revision {
+            told_revision = snapshot.revision;
+            tell_projects(send, &snapshot).await?;
+        }
+        tokio::select! {
+            changed = projects.changed() => if changed.is_err() {
+                // The projects' owner is gone: the aggregator is stopping.
+                shutdown.cancelled().await;
+            },
+            _ = ticks.tick() => {
+                let now = window(&intake.config, intake.journal.backlog());
+                if now != told_window {
+                    told_window = now;
+                    write_frame(send, &FromAggregator::Window(now), MAX_CONTROL_FRAME).await?;
+                }
+            }
+            () = shutdown.cancelled() => return say_goodbye(send).await,
+        }
+    }
+}
+
+async fn tell_projects(
+    send: &mut SendStream,
+    snapshot: &picket_common::project_config::ConfigSnapshot,
+) -> Result<(), FrameError> {
+    let message = FromAggregator::ProjectConfigs(snapshot.clone());
+    match write_frame(send, &message, MAX_CONTROL_FRAME).await {
+        Err(FrameError::TooLong { length, bound }) => {
+            error!(
+                length,
+                bound,
+                revision = snapshot.revision,
+                "too many projects for one message, relays keep the old"
+            );
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+async fn say_goodbye(send: &mut SendStream) -> Result<(), FrameError> {
+    let goodbye = FromAggregator::Goodbye { reason: "the aggregator is stopping".to_owned() };
+    write_frame(send, &goodbye, MAX_CONTROL_FRAME).await?;
+    // Fails only if the stream is closed already.
+    let _ = send.finish();
+    // Closing the connection would throw away what has not arrived.
+    let _ = timeout(GOODBYE_TIMEOUT, send.stopped()).await;
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! An aggregator's intake in this process, and relays that talk to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use picket_common::identity;
+use picket_common::ids::{RelayId, Sequence, SpoolId};
+use picket_common::project_config::ConfigSnapshot;
+use picket_common::timestamp::Timestamp;
+use picket_common::wire::control::OutcomeCount;
+use picket_common::wire::join::{JoinReply, JoinRequest, JoinToken};
+use picket_common::wire::{
+    BatchHeader, BatchReply, FromAggregator, FromRelay, MAX_CONTROL_FRAME, MAX_SMALL_FRAME, PROTOCOL_VERSION,
+    SERVER_NAME, read_frame, write_frame,
+};
+use prometheus_client::registry::Registry;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig};
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::Database;
+use crate::fleet::{Authority, Fleet};
+use crate::intake::{CloseCode, Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
+use crate::journal::{Journal, JournalConfig};
+
+/// Nothing in these tests takes near so long; it turns a hang into a failure.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("it takes too long")
+}
+
+pub(super) struct TestAggregator {
+    pub(super) address: std::net::SocketAddr,
+    pub(super) fleet: Fleet,
+    pub(super) journal: Journal,
+    pub(super) projects: watch::Sender<Arc<ConfigSnapshot>>,
+    pub(super) outcomes: mpsc::Receiver<(RelayId, Vec<OutcomeCount>)>,
+    pub(super) live: LiveRelays,
+    pub(super) registry: Registry,
+    pub(super) shutdown: CancellationToken,
+    pub(super) server: JoinHandle<()>,
+    _directory: TempDir,
+}
+
+pub(super) async fn start() -> TestAggregator {
+    start_with(LinkConfig::default(), &JournalConfig::default()).await
+}
+
+pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> TestAggregator {
+    let directory = tempfile::tempdir().unwrap();
+    let database = Database::open(&directory.path().join("picket.db")).await.unwrap();
+    let authority = Authority::open_or_create(&directory.path().join("authority"), Timestamp::now()).unwrap();
+    let fleet = Fleet::new(database.pool().clone(), Arc::new(authority));
+    let (journal, _committer) = Journal::open(&directory.path().join("journal"), journal).unwrap();
+    let (projects, watched) = watch::channel(Arc::new(ConfigSnapshot::default()));
+    let (outcome_sink, outcomes) = mpsc::channel(16);
+    let live = LiveRelays::default();
+    let mut registry = Registry::default();
+    let intake = Intake {
+        config,
+        fleet: fleet.clone(),
+        journal: journal.clone(),
+        projects: watched,
+        outcomes: outcome_sink,
+        live: live.clone(),
+        metrics: IntakeMetrics::register(&mut registry),
+        addresses: vec!["aggregator.test:7443".to_owned()],
+    };
+    let server = IntakeServer::bind("127.0.0.1:0".parse().unwrap(), intake).unwrap();
+    let address = server.local_address().unwrap();
+    let shutdown = CancellationToken::new();
+    let server = tokio::spawn(server.run(shutdown.clone()));
+    TestAggregator {
+        address,
+        fleet,
+        journal,
+        projects,
+        outcomes,
+        live,
+        registry,
+        shutdown,
+        server,
+        _directory: directory,
+    }
+}
+
+/// What a relay has after it joined.
+pub(super) struct Joined {
+    pub(super) relay_id: RelayId,
+    certificate_pem: String,
+    authority_pem: String,
+    key: rcgen::KeyPair,
+}
+
+pub(super) fn client(tls: rustls::ClientConfig) -> Endpoint {
+    let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut transport = TransportConfig::default();
+    transport.max_idle_timeout(Some(DEADLINE.try_into().unwrap()));
+    config.transport_config(Arc::new(transport));
+    endpoint.set_default_client_config(config);
+    endpoint
+}
+
+fn random() -> [u8; 16] {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).unwrap();
+    random
+}
+
+fn join_request(token: &JoinToken, key: &rcgen::KeyPair) -> JoinRequest {
+    let csr = rcgen::CertificateParams::default().serialize_request(key).unwrap();
+    JoinRequest {
+        secret: token.secret.clone(),
+        csr_pem: csr.pem().unwrap(),
+        hostname: "test-host".to_owned(),
+        version: "0.1.0".to_owned(),
+    }
+}
+
+impl Joined {
+    /// The same relay, tricked into trusting this aggregator's authority.
+    pub(super) fn trusting(self, aggregator: &TestAggregator) -> Self {
+        Self { authority_pem: aggregator.fleet.authority().certificate_pem().to_owned(), ..self }
+    }
+}
+
+impl TestAggregator {
+    pub(super) async fn token(&self) -> JoinToken {
+        self.token_made(Timestamp::now()).await
+    }
+
+    async fn token_made(&self, at: Timestamp) -> JoinToken {
+        let hour = Duration::from_secs(3600);
+        self.fleet.invite(vec![self.address.to_string()], None, hour, at, random()).await.unwrap().token
+    }
+
+    /// One attempt to join over the network.
+    pub(super) async fn try_join(&self, token: &JoinToken, key: &rcgen::KeyPair) -> Result<JoinReply, ConnectionError> {
+        let endpoint = client(identity::join_client_config(token.authority).unwrap());
+        let connection = soon(endpoint.connect(self.address, SERVER_NAME).unwrap()).await?;
+        let request = join_request(token, key);
+        let (mut send, mut receive) = soon(connection.open_bi()).await?;
+        write_frame(&mut send, &request, MAX_SMALL_FRAME).await.unwrap();
+        send.finish().unwrap();
+        match soon(read_frame(&mut receive, MAX_SMALL_FRAME)).await {
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(soon(connection.closed()).await),
+        }
+    }
+
+    pub(super) async fn join(&self) -> Joined {
+        let key = rcgen::KeyPair::generate().unwrap();
+        match self.try_join(&self.token().await, &key).await.unwrap() {
+            JoinReply::Joined { relay_id, certificate_pem, authority_pem, .. } => {
+                Joined { relay_id, certificate_pem, authority_pem, key }
+            }
+            JoinReply::Refused { detail } => panic!("refused: {detail}"),
+        }
+    }
+
+    /// As if the relay had joined at another time; not over the network.
+    pub(super) async fn join_at(&self, at: Timestamp) -> Joined {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let request = join_request(&self.token_made(at).await, &key);
+        let joined = self.fleet.join(&request, at, random()).await.unwrap();
+        let authority_pem = self.fleet.authority().certificate_pem().to_owned();
+        Joined { relay_id: joined.relay_id, certificate_pem: joined.certificate_pem, authority_pem, key }
+    }
+
+    pub(super) async fn connect(&self, joined: &Joined) -> Result<Connection, ConnectionError> {
+        let tls = identity::link_client_config(
+            identity::certificate_from_pem(&joined.authority_pem).unwrap(),
+            identity::certificate_from_pem(&joined.certificate_pem).unwrap(),
+            identity::key_from_pem(&joined.key.serialize_pem()).unwrap(),
+        );
+        soon(client(tls.unwrap()).connect(self.address, SERVER_NAME).unwrap()).await
+    }
+
+    /// Connects and says hello.
+    pub(super) async fn session(&self, joined: &Joined, spool_id: SpoolId) -> RelaySession {
+        let connection = self.connect(joined).await.unwrap();
+        let (mut send, receive) = soon(connection.open_bi()).await.unwrap();
+        let hello =
+            FromRelay::Hello { protocol: PROTOCOL_VERSION, version: "0.1.0".to_owned(), spool_id, config_revision: 0 };
+        write_frame(&mut send, &hello, MAX_SMALL_FRAME).await.unwrap();
+        RelaySession { connection, send, receive, spool_id }
+    }
+
+    pub(super) fn metrics(&self) -> String {
+        picket_common::telemetry::encode_metrics(&self.registry)
+    }
+}
+
+/// A connected relay.
+pub(super) struct RelaySession {
+    pub(super) connection: Connection,
+    pub(super) send: SendStream,
+    pub(super) receive: RecvStream,
+    pub(super) spool_id: SpoolId,
+}
+
+impl RelaySession {
+    /// The next control message.
+    pub(super) async fn hear(&mut self) -> FromAggregator {
+        soon(read_frame(&mut self.receive, MAX_CONTROL_FRAME)).await.unwrap()
+    }
+
+    pub(super) async fn welcomed(mut self) -> Self {
+        assert!(matches!(self.hear().await, FromAggregator::Welcome { .. }));
+        self
+    }
+
+    pub(super) async fn say(&mut self, message: &FromRelay) {
+        write_frame(&mut self.send, message, MAX_CONTROL_FRAME).await.unwrap();
+    }
+
+    pub(super) fn batch(&self, first: u64, last: u64) -> (BatchHeader, Bytes) {
+        let payload = Bytes::from(format!("records {first} to {last}").repeat(1000));
+        let header = BatchHeader {
+            spool_id: self.spool_id,
+            first: Sequence::new(first),
+            last: Sequence::new(last),
+            raw_bytes: 100_000,
+            payload_bytes: payload.len() as u64,
+            crc32c: crc32c::crc32c(&payload),
+        };
+        (header, payload)
+    }
+
+    pub(super) async fn send_batch(&self, header: &BatchHeader, payload: &[u8]) -> BatchReply {
+        let (mut send, mut receive) = soon(self.connection.open_bi()).await.unwrap();
+        write_frame(&mut send, header, MAX_SMALL_FRAME).await.unwrap();
+        // The aggregator may stop reading a batch that it has refused already.
+        let _ = send.write_all(payload).await;
+        let _ = send.finish();
+        soon(read_frame(&mut receive, MAX_SMALL_FRAME)).await.unwrap()
+    }
+
+    /// Waits until the aggregator closes the connection.
+    pub(super) async fn closed(&self) -> (u64, String) {
+        closed(&self.connection).await
+    }
+}
+
+pub(super) async fn closed(connection: &Connection) -> (u64, String) {
+    match soon(connection.closed()).await {
+        ConnectionError::ApplicationClosed(close) => {
+            (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
+        }
+        other => panic!("closed otherwise: {other}"),
+    }
+}
+
+pub(super) fn code(code: CloseCode) -> u64 {
+    code as u64
+}
+
+pub(super) fn spool(byte: u8) -> SpoolId {
+    SpoolId::from_random([byte; 16])
+}

@@ -1,0 +1,189 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use picket_common::category::DataCategory;
+use picket_common::ids::RelayId;
+use picket_common::outcome::Outcome;
+use picket_common::project_config::ConfigSnapshot;
+use picket_common::timestamp::Timestamp;
+use picket_common::wire::control::{OutcomeCount, RelayStatistics};
+use picket_common::wire::{FromAggregator, FromRelay};
+use quinn::ConnectionError;
+
+use super::fixture::{Joined, TestAggregator, closed, code, soon, spool, start};
+use crate::fleet::{Authority, Fleet};
+use crate::intake::CloseCode;
+
+fn snapshot(revision: u64) -> Arc<ConfigSnapshot> {
+    Arc::new(ConfigSnapshot { revision, projects: Vec::new() })
+}
+
+/// Polls a condition that nothing signals, until the deadline.
+async fn until(condition: impl Fn() -> bool) {
+    soon(async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_configuration_is_pushed_on_connect_and_on_each_change() {
+    let aggregator = start().await;
+    aggregator.projects.send_replace(snapshot(3));
+    let mut relay = aggregator.session(&aggregator.join().await, spool(1)).await.welcomed().await;
+    assert_eq!(relay.hear().await, FromAggregator::ProjectConfigs((*snapshot(3)).clone()));
+    aggregator.projects.send_replace(snapshot(4));
+    assert_eq!(relay.hear().await, FromAggregator::ProjectConfigs((*snapshot(4)).clone()));
+}
+
+#[tokio::test]
+async fn a_relay_that_has_the_configuration_is_not_sent_it() {
+    let aggregator = start().await;
+    // The revision that the fixture's relays say they have.
+    aggregator.projects.send_replace(snapshot(0));
+    let mut relay = aggregator.session(&aggregator.join().await, spool(1)).await.welcomed().await;
+    aggregator.projects.send_replace(snapshot(1));
+    assert_eq!(relay.hear().await, FromAggregator::ProjectConfigs((*snapshot(1)).clone()));
+}
+
+#[tokio::test]
+async fn a_revoked_relay_is_cut_off_within_five_seconds_and_refused_from_then_on() {
+    let aggregator = start().await;
+    let joined = aggregator.join().await;
+    let relay = aggregator.session(&joined, spool(1)).await.welcomed().await;
+    let revoked = Instant::now();
+    aggregator.fleet.revoke(joined.relay_id, Timestamp::now()).await.unwrap();
+    let (closed_with, reason) = relay.closed().await;
+    assert!(revoked.elapsed() < Duration::from_secs(5));
+    assert_eq!((closed_with, reason.as_str()), (code(CloseCode::NotAllowed), "the relay was revoked"));
+
+    let connection = aggregator.connect(&joined).await.unwrap();
+    assert_eq!(closed(&connection).await.0, code(CloseCode::NotAllowed));
+    until(|| aggregator.live.count() == 0).await;
+}
+
+#[tokio::test]
+async fn a_revocation_by_another_process_is_noticed_within_five_seconds() {
+    let aggregator = start().await;
+    let joined = aggregator.join().await;
+    let relay = aggregator.session(&joined, spool(1)).await.welcomed().await;
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::open_or_create(directory.path(), Timestamp::now()).unwrap();
+    // Shares the database and nothing else, as another process would.
+    let elsewhere = Fleet::new(aggregator.fleet.pool().clone(), Arc::new(authority));
+    let revoked = Instant::now();
+    elsewhere.revoke(joined.relay_id, Timestamp::now()).await.unwrap();
+    assert_eq!(relay.closed().await.0, code(CloseCode::NotAllowed));
+    assert!(revoked.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_certificate_whose_relay_is_not_registered_is_refused() {
+    let aggregator = start().await;
+    let joined = aggregator.join().await;
+    sqlx::query("DELETE FROM relays").execute(aggregator.fleet.pool()).await.unwrap();
+    let connection = aggregator.connect(&joined).await.unwrap();
+    let (closed_with, reason) = closed(&connection).await;
+    assert_eq!(closed_with, code(CloseCode::NotAllowed), "{reason}");
+}
+
+/// rustls refuses the certificate, so the connection ends in a TLS alert; the client may believe to be connected before.
+async fn assert_refused_by_tls(aggregator: &TestAggregator, joined: &Joined) {
+    let ended = match aggregator.connect(joined).await {
+        Ok(connection) => soon(connection.closed()).await,
+        Err(error) => error,
+    };
+    assert!(matches!(ended, ConnectionError::ConnectionClosed(_)), "{ended:?}");
+    assert_eq!(aggregator.live.count(), 0);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused() {
+    let (aggregator, other) = (start().await, start().await);
+    let theirs = other.join().await.trusting(&aggregator);
+    assert_refused_by_tls(&aggregator, &theirs).await;
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused() {
+    let aggregator = start().await;
+    let long_ago = Timestamp::now().minus(Duration::from_secs(91 * 24 * 3600));
+    let expired = aggregator.join_at(long_ago).await;
+    assert_refused_by_tls(&aggregator, &expired).await;
+}
+
+#[tokio::test]
+async fn a_second_session_of_a_spool_takes_over_from_the_first() {
+    let aggregator = start().await;
+    let joined = aggregator.join().await;
+    let first = aggregator.session(&joined, spool(1)).await.welcomed().await;
+    let second = aggregator.session(&joined, spool(1)).await.welcomed().await;
+    assert_eq!(first.closed().await.0, code(CloseCode::Superseded));
+    let (header, payload) = second.batch(1, 1);
+    second.send_batch(&header, &payload).await;
+    assert_eq!(aggregator.live.count(), 1);
+}
+
+#[tokio::test]
+async fn another_relay_with_the_same_spool_is_refused_while_the_first_is_allowed() {
+    let aggregator = start().await;
+    let (owner, clone) = (aggregator.join().await, aggregator.join().await);
+    let first = aggregator.session(&owner, spool(1)).await.welcomed().await;
+    let second = aggregator.session(&clone, spool(1)).await;
+    let (closed_with, reason) = second.closed().await;
+    assert_eq!(closed_with, code(CloseCode::SpoolOwned));
+    assert!(reason.contains(&owner.relay_id.to_string()), "{reason}");
+    assert!(first.connection.close_reason().is_none());
+
+    aggregator.fleet.revoke(owner.relay_id, Timestamp::now()).await.unwrap();
+    aggregator.session(&clone, spool(1)).await.welcomed().await;
+}
+
+fn statistics() -> RelayStatistics {
+    RelayStatistics { spooled_records: 5, spooled_bytes: 100, oldest_received_at: None, accepted_total: 9 }
+}
+
+#[tokio::test]
+async fn live_relays_show_who_is_connected_and_how_they_fare() {
+    let aggregator = start().await;
+    let joined = aggregator.join().await;
+    let mut relay = aggregator.session(&joined, spool(1)).await.welcomed().await;
+    relay.say(&FromRelay::Statistics(statistics())).await;
+    let shown = |aggregator: &TestAggregator| aggregator.live.snapshot().pop().unwrap();
+    until(|| shown(&aggregator).statistics.is_some()).await;
+    let live = shown(&aggregator);
+    assert_eq!((live.relay_id, live.name.as_str(), live.version.as_str()), (joined.relay_id, "test-host", "0.1.0"));
+    assert_eq!(live.statistics.unwrap().1, statistics());
+    relay.connection.close(0_u32.into(), b"");
+    until(|| aggregator.live.count() == 0).await;
+}
+
+#[tokio::test]
+async fn outcomes_reach_their_taker_with_the_relay_from_the_certificate() {
+    let mut aggregator = start().await;
+    let joined = aggregator.join().await;
+    let mut relay = aggregator.session(&joined, spool(1)).await.welcomed().await;
+    let counts = vec![OutcomeCount {
+        project_id: None,
+        category: DataCategory::Error,
+        outcome: Outcome::Invalid,
+        reason: "invalid_json".into(),
+        quantity: 3,
+    }];
+    relay.say(&FromRelay::Outcomes { counts: counts.clone() }).await;
+    let received: (RelayId, Vec<OutcomeCount>) = soon(aggregator.outcomes.recv()).await.unwrap();
+    assert_eq!(received, (joined.relay_id, counts));
+}
+
+#[tokio::test]
+async fn the_first_message_must_be_hello() {
+    let aggregator = start().await;
+    let connection = aggregator.connect(&aggregator.join().await).await.unwrap();
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    let message = FromRelay::Statistics(statistics());
+    picket_common::wire::write_frame(&mut send, &message, 1000).await.unwrap();
+    assert_eq!(closed(&connection).await.0, code(CloseCode::Protocol));
+    assert_eq!(aggregator.live.count(), 0);
+}

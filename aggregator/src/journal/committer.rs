@@ -1,0 +1,230 @@
+//! The one thread that writes batches: group commit and dedupe.
+//!
+//! One round, in order:
+//! 1. wait for a request, then take every other that waits, up to [`MAX_GROUP_BATCHES`] and [`MAX_GROUP_BYTES`];
+//! 2. judge each against the stored ranges of its spool, those of this round included: duplicate, overlap, full, or new;
+//! 3. write the new ones and the changed ranges in one synced transaction;
+//! 4. publish the new end, then answer every request of the round, duplicates too: the original of a duplicate may be in
+//!    the same round, and an answer given before the fsync would promise what is not on disk yet.
+//!
+//! The stored ranges are read from RocksDB in each round and not kept between rounds: a round that fails leaves nothing
+//! behind. Its positions are not used again, because a failed write may yet turn up in the log after a crash, and must
+//! then not meet another batch under its position.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bytes::Bytes;
+use fail::fail_point;
+use picket_common::ids::SpoolId;
+use picket_common::wire::BatchHeader;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use super::store::Transaction;
+use super::stored_ranges::{Coverage, StoredRanges};
+use super::{AppendError, Appended, JournalError, JournalPosition, Shared, entry};
+
+/// Requests that may wait. Their payloads are bounded by intake's budget for bytes in flight, not here.
+pub(super) const QUEUE_LENGTH: usize = 1024;
+/// Most batches in one commit.
+const MAX_GROUP_BATCHES: usize = 512;
+/// A commit takes no further batch beyond this, so that one fsync stays short and the copy in memory small.
+const MAX_GROUP_BYTES: usize = 32 * 1024 * 1024;
+
+/// What the thread is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    Append(AppendRequest),
+    /// Finish what is queued, then end.
+    Stop,
+}
+
+/// One batch and whom to tell.
+#[derive(Debug)]
+pub(super) struct AppendRequest {
+    pub(super) header: BatchHeader,
+    pub(super) payload: Bytes,
+    pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+/// Owns the commit thread.
+#[derive(Debug)]
+pub struct JournalCommitter {
+    thread: JoinHandle<()>,
+    requests: mpsc::WeakSender<Request>,
+}
+
+// === impl JournalCommitter ===
+
+impl JournalCommitter {
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        requests: mpsc::Receiver<Request>,
+        stop: mpsc::WeakSender<Request>,
+    ) -> Result<Self, JournalError> {
+        let thread = std::thread::Builder::new()
+            .name("journal-commit".to_owned())
+            .spawn(move || run(&shared, requests))
+            .map_err(JournalError::Thread)?;
+        Ok(Self { thread, requests: stop })
+    }
+
+    /// Refuses new batches, commits the queued ones and waits for the thread. Without this call the thread ends when the
+    /// last [`super::Journal`] is dropped. Blocks: call it off the asynchronous threads.
+    pub fn shutdown(self) {
+        if let Some(requests) = self.requests.upgrade() {
+            // Fails only if the thread has ended.
+            let _ = requests.blocking_send(Request::Stop);
+        }
+        if self.thread.join().is_err() {
+            error!("the journal's commit thread panicked");
+        }
+    }
+}
+
+fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>) {
+    while let Some(request) = requests.blocking_recv() {
+        let (group, stop) = collect(request, &mut requests);
+        if stop {
+            requests.close();
+        }
+        commit_group(shared, group);
+    }
+}
+
+/// Takes what waits, without waiting for more: the next group gathers while this one syncs.
+fn collect(first: Request, requests: &mut mpsc::Receiver<Request>) -> (Vec<AppendRequest>, bool) {
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(request) = next {
+        match request {
+            Request::Stop => return (group, true),
+            Request::Append(append) => {
+                bytes += append.payload.len();
+                group.push(append);
+            }
+        }
+        let full = group.len() >= MAX_GROUP_BATCHES || bytes >= MAX_GROUP_BYTES;
+        next = if full { None } else { requests.try_recv().ok() };
+    }
+    (group, false)
+}
+
+fn commit_group(shared: &Shared, group: Vec<AppendRequest>) {
+    if group.is_empty() {
+        return;
+    }
+    let started = Instant::now();
+    shared.metrics.commit_batches.observe(group.len() as f64);
+    let mut round = Round::new(shared);
+    let verdicts: Vec<_> = group.iter().map(|request| round.judge(request)).collect();
+    let committed = round.commit();
+    shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+    if let Err(error) = &committed {
+        shared.metrics.failed_commits.inc();
+        error!(%error, batches = group.len(), "journal commit failed, relays keep their batches");
+    }
+    fail_point!("journal::after_commit_before_ack");
+    for (request, verdict) in group.into_iter().zip(verdicts) {
+        let answer = match &committed {
+            Ok(()) => verdict,
+            Err(error) => Err(AppendError::Failed(error.to_string())),
+        };
+        // The asker may have gone with its connection; its relay sends again and learns that the batch is a duplicate.
+        let _ = request.reply.send(answer);
+    }
+}
+
+/// One group commit in the making.
+struct Round<'a> {
+    shared: &'a Shared,
+    transaction: Transaction,
+    /// Ranges of the spools in this round, with what the round adds; the flag says that it added something.
+    ranges: HashMap<SpoolId, (StoredRanges, bool)>,
+    end: JournalPosition,
+    batches: u64,
+    bytes: u64,
+    /// The transaction lacks an entry whose range it has, so it must not be written.
+    broken: Option<JournalError>,
+}
+
+// === impl Round ===
+
+impl<'a> Round<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let end = shared.reserved_end();
+        Self {
+            shared,
+            transaction: Transaction::default(),
+            ranges: HashMap::new(),
+            end,
+            batches: 0,
+            bytes: 0,
+            broken: None,
+        }
+    }
+
+    /// What the batch's answer will be if the commit succeeds.
+    fn judge(&mut self, request: &AppendRequest) -> Result<Appended, AppendError> {
+        let header = &request.header;
+        let failed = |error: JournalError| {
+            warn!(%error, spool = %header.spool_id, "batch can't be taken");
+            AppendError::Failed(error.to_string())
+        };
+        let (ranges, changed) = match self.ranges.entry(header.spool_id) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(unknown) => {
+                let stored = self.shared.store.stored_ranges(header.spool_id).map_err(failed)?;
+                unknown.insert((stored, false))
+            }
+        };
+        match ranges.coverage(header.first, header.last) {
+            Coverage::Stored => return Ok(Appended::Duplicate),
+            Coverage::Partial => return Err(AppendError::Overlap),
+            Coverage::New => {}
+        }
+        let size = request.payload.len() as u64;
+        if self.shared.backlog().bytes + self.bytes + size > self.shared.max_bytes {
+            return Err(AppendError::Full);
+        }
+        let stored_before = self.shared.appended_bytes() + self.bytes;
+        let value = entry::encode(stored_before, header, &request.payload)
+            .map_err(|error| AppendError::Failed(error.to_string()))?;
+        // Before the entry goes into the transaction, which can't be taken back from it.
+        if ranges.insert(header.first, header.last).is_err() {
+            return Err(AppendError::TooManyGaps);
+        }
+        if let Err(error) = self.shared.store.put_entry(&mut self.transaction, self.end, &value) {
+            self.broken = Some(error);
+        }
+        *changed = true;
+        self.end = self.end.next();
+        self.batches += 1;
+        self.bytes += size;
+        Ok(Appended::Stored)
+    }
+
+    /// Writes and syncs what was judged to be new.
+    fn commit(mut self) -> Result<(), JournalError> {
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        if self.batches == 0 {
+            return Ok(());
+        }
+        for (spool, (ranges, changed)) in &self.ranges {
+            if *changed {
+                self.shared.store.put_stored_ranges(&mut self.transaction, *spool, ranges)?;
+            }
+        }
+        self.shared.reserve(self.end);
+        fail_point!("journal::before_commit", |_| Err(JournalError::Failpoint));
+        self.shared.store.commit(self.transaction)?;
+        self.shared.publish(self.end, self.bytes);
+        Ok(())
+    }
+}

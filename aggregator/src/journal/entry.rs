@@ -1,0 +1,152 @@
+//! One journal entry as bytes: the batch as it came, with what is needed to check it when it is read back.
+//!
+//! ```text
+//! value := version: u8 = 1
+//!        | stored before: u64 LE      bytes of payload appended before this entry, for the backlog's size
+//!        | header length: u32 LE
+//!        | header CRC-32C: u32 LE     over the 8 + 4 bytes above and the header
+//!        | header: JSON               the relay's BatchHeader; holds the payload's CRC-32C
+//!        | payload                    the relay's zstd frame, verbatim
+//! ```
+//!
+//! Pair assertion: intake checks the payload against its CRC before it is appended, [`decode`] checks it again.
+
+use bytes::Bytes;
+use picket_common::wire::BatchHeader;
+
+const VERSION: u8 = 1;
+/// Bytes before the header: version, stored before, header length, header CRC.
+const PREFIX_BYTES: usize = 1 + 8 + 4 + 4;
+
+/// Why an entry can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeError {
+    #[error("it is of version {0}, which this program does not know")]
+    Version(u8),
+    #[error("it is cut off")]
+    Truncated,
+    #[error("its header does not match its checksum")]
+    HeaderChecksum,
+    #[error("its header is not readable: {0}")]
+    Header(#[from] serde_json::Error),
+    #[error("its payload has {found} bytes where the header says {expected}")]
+    PayloadLength { expected: u64, found: u64 },
+    #[error("its payload does not match its checksum")]
+    PayloadChecksum,
+}
+
+/// An entry read back.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) header: BatchHeader,
+    pub(super) payload: Bytes,
+}
+
+/// The bytes of an entry.
+pub(super) fn encode(stored_before: u64, header: &BatchHeader, payload: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut value = Vec::with_capacity(PREFIX_BYTES + 256 + payload.len());
+    value.push(VERSION);
+    value.extend_from_slice(&stored_before.to_le_bytes());
+    value.extend_from_slice(&[0; 8]);
+    serde_json::to_writer(&mut value, header)?;
+    // A header has six short fields: its length is far below u32::MAX, and the decoder's checks would find it if not.
+    let header_length = u32::try_from(value.len() - PREFIX_BYTES).unwrap_or(u32::MAX);
+    value[9..13].copy_from_slice(&header_length.to_le_bytes());
+    let checksum = header_checksum(&value);
+    value[13..17].copy_from_slice(&checksum.to_le_bytes());
+    value.extend_from_slice(payload);
+    Ok(value)
+}
+
+/// Over the prefix without the checksum, and the header. `value` must end with the header.
+fn header_checksum(value: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&value[1..13]), &value[PREFIX_BYTES..])
+}
+
+/// How many bytes of payload had been appended before this entry.
+pub(super) fn stored_before(value: &[u8]) -> Option<u64> {
+    let (&version, rest) = value.split_first()?;
+    let (stored_before, _) = rest.split_first_chunk::<8>()?;
+    (version == VERSION).then(|| u64::from_le_bytes(*stored_before))
+}
+
+/// Reads an entry and checks all of it. The payload shares the memory of `value`.
+pub(super) fn decode(value: &Bytes) -> Result<Decoded, DecodeError> {
+    let version = *value.first().ok_or(DecodeError::Truncated)?;
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let word = |at: usize| -> Result<u32, DecodeError> {
+        let bytes = value.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(DecodeError::Truncated)?;
+        Ok(u32::from_le_bytes(*bytes))
+    };
+    let header_end = PREFIX_BYTES.checked_add(word(9)? as usize).ok_or(DecodeError::Truncated)?;
+    if header_end > value.len() {
+        return Err(DecodeError::Truncated);
+    }
+    if header_checksum(&value[..header_end]) != word(13)? {
+        return Err(DecodeError::HeaderChecksum);
+    }
+    let header: BatchHeader = serde_json::from_slice(&value[PREFIX_BYTES..header_end])?;
+    let payload = value.slice(header_end..);
+    if payload.len() as u64 != header.payload_bytes {
+        return Err(DecodeError::PayloadLength { expected: header.payload_bytes, found: payload.len() as u64 });
+    }
+    if crc32c::crc32c(&payload) != header.crc32c {
+        return Err(DecodeError::PayloadChecksum);
+    }
+    Ok(Decoded { header, payload })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use picket_common::ids::{Sequence, SpoolId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(payload: &[u8]) -> (BatchHeader, Bytes) {
+        let header = BatchHeader {
+            spool_id: SpoolId::from_random([1; 16]),
+            first: Sequence::new(1),
+            last: Sequence::new(3),
+            raw_bytes: 10,
+            payload_bytes: payload.len() as u64,
+            crc32c: crc32c::crc32c(payload),
+        };
+        let value = encode(77, &header, payload).unwrap();
+        (header, Bytes::from(value))
+    }
+
+    #[test]
+    fn an_entry_comes_back_verbatim() {
+        let (header, value) = entry(b"the payload");
+        let decoded = decode(&value).unwrap();
+        assert_eq!(decoded.header, header);
+        assert_eq!(decoded.payload, &b"the payload"[..]);
+        assert_eq!(stored_before(&value), Some(77));
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_anywhere_is_found(bit in 0_usize..1000) {
+            let (_, value) = entry(b"the payload");
+            let mut damaged = value.to_vec();
+            let bit = bit % (damaged.len() * 8);
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(decode(&Bytes::from(damaged)).is_err());
+        }
+
+        #[test]
+        fn an_entry_cut_off_anywhere_is_an_error(end in 0_usize..1000) {
+            let (_, value) = entry(b"the payload");
+            prop_assert!(decode(&value.slice(..end % value.len())).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&Bytes::from(bytes));
+        }
+    }
+}

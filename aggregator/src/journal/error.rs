@@ -1,0 +1,95 @@
+//! Why the journal refuses, by what the caller can do.
+
+use std::path::PathBuf;
+
+use super::JournalPosition;
+
+/// Why the journal can't do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The directory can't be opened as a journal.
+    #[error("can't open the journal in {directory}: {source}; is another aggregator running, or the disk damaged?")]
+    Open {
+        /// The directory.
+        directory: PathBuf,
+        /// What RocksDB says.
+        source: rocksdb::Error,
+    },
+    /// A newer program wrote it.
+    #[error("the journal in {directory} has format {found:?}, which this version does not know; run the newer version")]
+    Format {
+        /// The directory.
+        directory: PathBuf,
+        /// The format as found.
+        found: Vec<u8>,
+    },
+    /// Reading failed.
+    #[error("can't read the journal in {directory}: {source}")]
+    Read {
+        /// The directory.
+        directory: PathBuf,
+        /// What RocksDB says.
+        source: rocksdb::Error,
+    },
+    /// Writing or syncing failed; nothing of the write counts as done.
+    #[error("can't write the journal in {directory}: {source}; check the disk's free space and health")]
+    Write {
+        /// The directory.
+        directory: PathBuf,
+        /// What RocksDB says.
+        source: rocksdb::Error,
+    },
+    /// A small value that the journal lives by is damaged.
+    #[error("the journal's {0} is damaged; restore it from a backup")]
+    State(&'static str),
+    /// A column family is missing although it was opened; a bug.
+    #[error("the journal lost its column family {0}")]
+    NoColumnFamily(&'static str),
+    /// The commit thread could not be started.
+    #[error("can't start the journal's commit thread: {0}")]
+    Thread(std::io::Error),
+    /// Another plan is pending; it must be finished first.
+    #[error("another insert plan is pending in the journal")]
+    PlanPending,
+    /// The new cursor lies before the old one or beyond the end.
+    #[error("the cursor can't go from {cursor} to {wanted}: the journal ends at {end}")]
+    CursorOutOfRange {
+        /// Where it is.
+        cursor: JournalPosition,
+        /// Where it should go.
+        wanted: JournalPosition,
+        /// One past the newest entry.
+        end: JournalPosition,
+    },
+    /// An entry does not match its checksums or can't be understood.
+    #[error("the journal's entry {position} is damaged: {problem}")]
+    Entry {
+        /// Its place.
+        position: JournalPosition,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A failpoint asked for this; only with the feature `failpoints`.
+    #[error("failed on purpose by a failpoint")]
+    Failpoint,
+}
+
+/// Why a batch was not appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Some of its sequences are stored and some are not: the spool was copied or turned back.
+    #[error("some of its sequences are stored already, in other bounds")]
+    Overlap,
+    /// The journal holds `journal.max_bytes`; later there will be room.
+    #[error("the journal is full")]
+    Full,
+    /// Too many sequences before it are missing; they must come first.
+    #[error("too many earlier sequences of the spool are missing")]
+    TooManyGaps,
+    /// The aggregator is stopping.
+    #[error("the journal is closed")]
+    Closed,
+    /// The write failed; the batch may be sent again.
+    #[error("the journal could not store it: {0}")]
+    Failed(String),
+}

@@ -1,0 +1,255 @@
+//! The journal's RocksDB: how it is opened, its keys, and what is read and written as one unit.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use picket_common::ids::{RelayId, SpoolId};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options,
+    WriteBatch, WriteOptions,
+};
+
+use super::config::JournalConfig;
+use super::stored_ranges::StoredRanges;
+use super::{JournalError, JournalPosition, entry};
+
+const BATCHES: &str = "batches";
+const SPOOLS: &str = "spools";
+const STATE: &str = "state";
+
+const KEY_FORMAT: &[u8] = b"format";
+const KEY_CURSOR: &[u8] = b"cursor";
+const KEY_PLAN: &[u8] = b"plan";
+/// Raised when an older program could not read what a newer one wrote.
+const FORMAT: u8 = 1;
+
+/// In `spools`: what is stored of a spool.
+const SPOOL_RANGES: u8 = b'r';
+/// In `spools`: the relay that a spool belongs to.
+const SPOOL_OWNER: u8 = b'o';
+
+/// Payloads from this size on are kept in blob files, so that compaction does not copy them. They are compressed already.
+const MIN_BLOB_BYTES: u64 = 4 * 1024;
+const BLOB_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bounds the time recovery takes: the small column families would otherwise hold back old log files.
+const MAX_WAL_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The open database.
+#[derive(Debug)]
+pub(super) struct Store {
+    database: DB,
+    directory: PathBuf,
+}
+
+/// Where the journal stood when it was closed or killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Recovered {
+    pub(super) cursor: JournalPosition,
+    pub(super) end: JournalPosition,
+    /// Running total of payload bytes at the cursor and at the end.
+    pub(super) finished_bytes: u64,
+    pub(super) appended_bytes: u64,
+}
+
+/// An entry an iterator stopped at.
+type FoundEntry = (JournalPosition, Box<[u8]>);
+
+/// Writes that become durable together.
+#[derive(Default)]
+pub(super) struct Transaction {
+    writes: WriteBatch,
+}
+
+// === impl Store ===
+
+impl Store {
+    pub(super) fn open(directory: &Path, config: &JournalConfig) -> Result<Self, JournalError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_max_total_wal_size(MAX_WAL_BYTES);
+        options.set_keep_log_file_num(4);
+        options.set_max_log_file_size(4 * 1024 * 1024);
+        // After a power cut the log ends in a torn record: recovery stops there, and nothing behind it was acknowledged.
+        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        let families = [
+            ColumnFamilyDescriptor::new(BATCHES, batch_options(config)),
+            ColumnFamilyDescriptor::new(SPOOLS, Options::default()),
+            ColumnFamilyDescriptor::new(STATE, Options::default()),
+        ];
+        let database = DB::open_cf_descriptors(&options, directory, families)
+            .map_err(|source| JournalError::Open { directory: directory.to_owned(), source })?;
+        let store = Self { database, directory: directory.to_owned() };
+        store.check_format()?;
+        Ok(store)
+    }
+
+    fn check_format(&self) -> Result<(), JournalError> {
+        match self.get(STATE, KEY_FORMAT)?.as_deref() {
+            Some([FORMAT]) => Ok(()),
+            Some(other) => Err(JournalError::Format { directory: self.directory.clone(), found: other.to_vec() }),
+            None => {
+                let mut transaction = Transaction::default();
+                transaction.writes.put_cf(self.family(STATE)?, KEY_FORMAT, [FORMAT]);
+                self.commit(transaction)
+            }
+        }
+    }
+
+    fn family(&self, name: &'static str) -> Result<&ColumnFamily, JournalError> {
+        // Opened by name above, so only a bug could lose one.
+        self.database.cf_handle(name).ok_or(JournalError::NoColumnFamily(name))
+    }
+
+    fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
+        self.database.get_cf(self.family(family)?, key).map_err(|source| self.read_error(source))
+    }
+
+    fn read_error(&self, source: rocksdb::Error) -> JournalError {
+        JournalError::Read { directory: self.directory.clone(), source }
+    }
+
+    /// Makes a transaction durable: returns after the log is synced.
+    pub(super) fn commit(&self, transaction: Transaction) -> Result<(), JournalError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.database
+            .write_opt(transaction.writes, &options)
+            .map_err(|source| JournalError::Write { directory: self.directory.clone(), source })
+    }
+
+    /// Finds where the journal stands. Reads two entries, however long the backlog is.
+    pub(super) fn recover(&self) -> Result<Recovered, JournalError> {
+        let cursor = match self.get(STATE, KEY_CURSOR)? {
+            Some(key) => JournalPosition::from_key(&key).ok_or(JournalError::State("cursor"))?,
+            None => JournalPosition::START,
+        };
+        let from_cursor = cursor.to_key();
+        let first = self.neighbour(IteratorMode::From(&from_cursor, Direction::Forward))?;
+        let last = self.neighbour(IteratorMode::End)?.filter(|(position, _)| *position >= cursor);
+        let (Some((_, first)), Some((last_position, last))) = (first, last) else {
+            return Ok(Recovered { cursor, end: cursor, finished_bytes: 0, appended_bytes: 0 });
+        };
+        let end = last_position.next();
+        // Where a prefix is damaged the backlog's size is not known; the entries are reported when they are read.
+        let finished_bytes = entry::stored_before(&first).unwrap_or(0);
+        let appended_bytes = entry::stored_before(&last).map_or(finished_bytes, |before| before + last.len() as u64);
+        Ok(Recovered { cursor, end, finished_bytes, appended_bytes })
+    }
+
+    fn neighbour(&self, mode: IteratorMode<'_>) -> Result<Option<FoundEntry>, JournalError> {
+        let Some(found) = self.database.iterator_cf(self.family(BATCHES)?, mode).next() else {
+            return Ok(None);
+        };
+        let (key, value) = found.map_err(|source| self.read_error(source))?;
+        let position = JournalPosition::from_key(&key).ok_or(JournalError::State("position of an entry"))?;
+        Ok(Some((position, value)))
+    }
+
+    /// The bytes of one entry; `None` where there is none at this position.
+    pub(super) fn entry(&self, position: JournalPosition) -> Result<Option<Bytes>, JournalError> {
+        Ok(self.get(BATCHES, &position.to_key())?.map(Bytes::from))
+    }
+
+    /// The running total of payload bytes before the first entry at or after `position`; `None` if there is none.
+    pub(super) fn bytes_before(&self, position: JournalPosition) -> Result<Option<u64>, JournalError> {
+        let key = position.to_key();
+        let found = self.neighbour(IteratorMode::From(&key, Direction::Forward))?;
+        Ok(found.and_then(|(_, value)| entry::stored_before(&value)))
+    }
+
+    pub(super) fn stored_ranges(&self, spool: SpoolId) -> Result<StoredRanges, JournalError> {
+        match self.get(SPOOLS, &spool_key(SPOOL_RANGES, spool))? {
+            Some(bytes) => StoredRanges::decode(&bytes).ok_or(JournalError::State("stored ranges of a spool")),
+            None => Ok(StoredRanges::default()),
+        }
+    }
+
+    pub(super) fn spool_owner(&self, spool: SpoolId) -> Result<Option<RelayId>, JournalError> {
+        let Some(bytes) = self.get(SPOOLS, &spool_key(SPOOL_OWNER, spool))? else { return Ok(None) };
+        let text = std::str::from_utf8(&bytes).ok();
+        text.and_then(|text| text.parse().ok()).map(Some).ok_or(JournalError::State("owner of a spool"))
+    }
+
+    pub(super) fn plan(&self) -> Result<Option<Vec<u8>>, JournalError> {
+        self.get(STATE, KEY_PLAN)
+    }
+
+    // What transactions hold.
+
+    pub(super) fn put_entry(
+        &self,
+        transaction: &mut Transaction,
+        position: JournalPosition,
+        value: &[u8],
+    ) -> Result<(), JournalError> {
+        transaction.writes.put_cf(self.family(BATCHES)?, position.to_key(), value);
+        Ok(())
+    }
+
+    pub(super) fn put_stored_ranges(
+        &self,
+        transaction: &mut Transaction,
+        spool: SpoolId,
+        ranges: &StoredRanges,
+    ) -> Result<(), JournalError> {
+        transaction.writes.put_cf(self.family(SPOOLS)?, spool_key(SPOOL_RANGES, spool), ranges.encode());
+        Ok(())
+    }
+
+    pub(super) fn put_spool_owner(
+        &self,
+        transaction: &mut Transaction,
+        spool: SpoolId,
+        owner: RelayId,
+    ) -> Result<(), JournalError> {
+        transaction.writes.put_cf(self.family(SPOOLS)?, spool_key(SPOOL_OWNER, spool), owner.to_string());
+        Ok(())
+    }
+
+    pub(super) fn put_plan(&self, transaction: &mut Transaction, plan: &[u8]) -> Result<(), JournalError> {
+        transaction.writes.put_cf(self.family(STATE)?, KEY_PLAN, plan);
+        Ok(())
+    }
+
+    /// Moves the cursor, removes the plan and the entries between the old and the new cursor.
+    pub(super) fn put_finished(
+        &self,
+        transaction: &mut Transaction,
+        old: JournalPosition,
+        new: JournalPosition,
+    ) -> Result<(), JournalError> {
+        let state = self.family(STATE)?;
+        transaction.writes.put_cf(state, KEY_CURSOR, new.to_key());
+        transaction.writes.delete_cf(state, KEY_PLAN);
+        // From the old cursor, not from the start: range tombstones that don't overlap keep sorted runs apart, so that
+        // compaction moves files instead of merging them.
+        transaction.writes.delete_range_cf(self.family(BATCHES)?, old.to_key(), new.to_key());
+        Ok(())
+    }
+}
+
+fn batch_options(config: &JournalConfig) -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(config.write_buffer.as_usize());
+    options.set_max_write_buffer_number(2);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(MIN_BLOB_BYTES);
+    options.set_blob_file_size(BLOB_FILE_BYTES);
+    options.set_blob_compression_type(DBCompressionType::None);
+    options.set_enable_blob_gc(true);
+    options
+}
+
+fn spool_key(kind: u8, spool: SpoolId) -> [u8; 17] {
+    let mut key = [kind; 17];
+    key[1..].copy_from_slice(spool.as_bytes());
+    key
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction").field("writes", &self.writes.len()).finish()
+    }
+}

@@ -1,0 +1,167 @@
+//! From a journal entry to events: decompress, cut into records, parse envelopes and event payloads.
+//!
+//! Everything that is not an event, or is none on closer look, becomes an outcome here.
+
+use bytes::Bytes;
+use picket_common::category::DataCategory;
+use picket_common::envelope::{Envelope, Item, ItemType, MAX_ITEMS};
+use picket_common::ids::{EventId, ProjectId, Sequence, SpoolId};
+use picket_common::outcome::Outcome;
+use picket_common::record::{Record, RecordReader};
+use picket_common::timestamp::Timestamp;
+use picket_common::wire::BatchHeader;
+use serde_json::Value;
+
+use super::repair::repair;
+use crate::journal::JournalEntry;
+
+/// An event with where it came from.
+#[derive(Debug)]
+pub(super) struct DecodedEvent {
+    pub(super) project_id: ProjectId,
+    pub(super) event_id: EventId,
+    pub(super) received_at: Timestamp,
+    pub(super) spool_id: SpoolId,
+    pub(super) sequence: Sequence,
+    /// The payload as sent, or repaired.
+    pub(super) json: Bytes,
+    /// The payload parsed; always an object.
+    pub(super) event: Value,
+}
+
+/// An item that ended here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) project_id: ProjectId,
+    pub(super) received_at: Timestamp,
+    pub(super) category: DataCategory,
+    pub(super) outcome: Outcome,
+    pub(super) reason: &'static str,
+    pub(super) quantity: u64,
+}
+
+/// What an entry holds, in order.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    pub(super) events: Vec<DecodedEvent>,
+    pub(super) ended: Vec<Ended>,
+    /// Records that were announced and could not be read; counted without a project, because that is in the record.
+    pub(super) unreadable_records: u64,
+}
+
+/// The records of an entry with their sequences. What can't be decompressed or read is missing at the end.
+pub(super) fn records(entry: &JournalEntry) -> Vec<(Sequence, Record)> {
+    let Some(raw) = decompress(&entry.header, &entry.payload) else {
+        return Vec::new();
+    };
+    let sequences = (0..).map(|offset| entry.header.first.advanced_by(offset));
+    sequences.zip(RecordReader::new(raw).map_while(Result::ok)).collect()
+}
+
+/// The relay sealed the frame and the checksum was verified, so a frame that fails here was sealed wrong.
+fn decompress(header: &BatchHeader, payload: &[u8]) -> Option<Bytes> {
+    let size = usize::try_from(header.raw_bytes).ok()?;
+    zstd::bulk::decompress(payload, size).ok().map(Bytes::from)
+}
+
+/// Takes a record apart.
+pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record, decoded: &mut Decoded) {
+    let header = &record.header;
+    let end = |category, outcome, reason| Ended {
+        project_id: header.project_id,
+        received_at: header.received_at,
+        category,
+        outcome,
+        reason,
+        quantity: 1,
+    };
+    let Ok(envelope) = Envelope::parse(record.body.clone(), MAX_ITEMS) else {
+        decoded.ended.push(end(DataCategory::Default, Outcome::Invalid, "invalid_envelope"));
+        return;
+    };
+    let event_id = envelope.event_id().or(header.event_id);
+    for item in envelope.items() {
+        if *item.item_type() != ItemType::Event {
+            decoded.ended.push(end(item.item_type().category(), Outcome::Unsupported, "no_store"));
+            continue;
+        }
+        let Some(event_id) = event_id else {
+            decoded.ended.push(end(DataCategory::Error, Outcome::Invalid, "missing_event_id"));
+            continue;
+        };
+        match parse_event(item) {
+            Some((json, event)) => decoded.events.push(DecodedEvent {
+                project_id: header.project_id,
+                event_id,
+                received_at: header.received_at,
+                spool_id,
+                sequence,
+                json,
+                event,
+            }),
+            None => decoded.ended.push(end(DataCategory::Error, Outcome::Invalid, "invalid_json")),
+        }
+    }
+}
+
+fn parse_event(item: &Item) -> Option<(Bytes, Value)> {
+    let json = item.payload().clone();
+    let (json, event) = match serde_json::from_slice(&json) {
+        Ok(event) => (json, event),
+        Err(_) => {
+            let repaired = Bytes::from(repair(&json));
+            let event = serde_json::from_slice::<Value>(&repaired).ok()?;
+            (repaired, event)
+        }
+    };
+    event.is_object().then_some((json, event))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use picket_common::ids::PublicKey;
+    use picket_common::record::RecordHeader;
+
+    fn decoded(body: &str) -> Decoded {
+        let mut out = Decoded::default();
+        let header = RecordHeader {
+            project_id: ProjectId::new(3),
+            public_key: PublicKey::from_random([1; 16]),
+            received_at: Timestamp::from_millis(5),
+            event_id: None,
+        };
+        let spooled = Record { header, body: Bytes::copy_from_slice(body.as_bytes()) };
+        record(SpoolId::from_random([2; 16]), Sequence::new(9), &spooled, &mut out);
+        out
+    }
+
+    const ID: &str = "fc6d8c0c43fc4630ad850ee518f1b9d0";
+
+    #[test]
+    fn an_event_keeps_its_origin_and_other_items_end_as_unsupported() {
+        let body = format!("{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"session\"}}\n{{}}\n{{\"type\":\"event\"}}\n{{\"message\":\"x\"}}\n");
+        let out = decoded(&body);
+        assert_eq!(out.events.len(), 1);
+        assert_eq!((out.events[0].sequence, out.events[0].event_id.to_string()), (Sequence::new(9), ID.to_owned()));
+        assert_eq!(out.ended.len(), 1);
+        assert_eq!((out.ended[0].outcome, out.ended[0].category), (Outcome::Unsupported, DataCategory::Session));
+    }
+
+    #[test]
+    fn a_payload_that_can_be_repaired_is_and_one_that_cannot_is_counted() {
+        let event = |json: &str| decoded(&format!("{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"event\"}}\n{json}\n"));
+        assert_eq!(event(r#"{"message":"\ud83d","extra":NaN}"#).events.len(), 1);
+        for broken in ["[]", "{\"a\":", "3"] {
+            let out = event(broken);
+            assert!(out.events.is_empty());
+            assert_eq!((out.ended[0].outcome, out.ended[0].reason), (Outcome::Invalid, "invalid_json"));
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_envelope_is_counted() {
+        assert_eq!(decoded("nonsense").ended[0].reason, "invalid_envelope");
+    }
+}

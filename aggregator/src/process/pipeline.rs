@@ -1,0 +1,168 @@
+//! The way of a plan's entries to a block, stage by stage.
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use picket_common::category::DataCategory;
+use picket_common::outcome::Outcome;
+use picket_common::timestamp::Timestamp;
+
+use super::decode::{self, Decoded, DecodedEvent, Ended};
+use super::face::face;
+use super::group::{Grouping, group};
+use super::plan::InsertPlan;
+use super::row::{event_row, timestamp_of};
+use super::symbolicate::symbolicate;
+use crate::events::insert::Block;
+use crate::events::row::OutcomeRow;
+use crate::issues::{Claim, IssueId};
+use crate::journal::JournalEntry;
+
+/// An event with the claim it makes to an issue.
+#[derive(Debug)]
+pub(super) struct Grouped {
+    event: DecodedEvent,
+    grouping: Grouping,
+    claim: Claim,
+}
+
+/// Everything of a plan, ready for its issues to be found.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    pub(super) grouped: Vec<Grouped>,
+    ended: Vec<Ended>,
+    pub(super) unreadable_records: u64,
+}
+
+impl Prepared {
+    /// The claims, in order of the events.
+    pub(super) fn claims(&self) -> Vec<Claim> {
+        self.grouped.iter().map(|grouped| grouped.claim.clone()).collect()
+    }
+}
+
+/// Decodes, symbolicates and groups the entries of a plan on `threads` threads. The result is in journal order, whatever
+/// the threads did.
+pub(super) fn prepare(entries: &[JournalEntry], threads: usize) -> Prepared {
+    let records: Vec<_> = entries
+        .iter()
+        .flat_map(|entry| decode::records(entry).into_iter().map(|(sequence, record)| (entry.header.spool_id, sequence, record)))
+        .collect();
+    let announced: u64 = entries.iter().map(|entry| entry.header.records()).sum();
+    let share = records.len().div_ceil(threads.max(1)).max(1);
+    let parts: Vec<Prepared> = thread::scope(|scope| {
+        let workers: Vec<_> = records
+            .chunks(share)
+            .map(|part| {
+                scope.spawn(move || {
+                    let mut decoded = Decoded::default();
+                    for (spool_id, sequence, record) in part {
+                        decode::record(*spool_id, *sequence, record, &mut decoded);
+                    }
+                    Prepared {
+                        grouped: decoded.events.into_iter().map(grouped).collect(),
+                        ended: decoded.ended,
+                        unreadable_records: decoded.unreadable_records,
+                    }
+                })
+            })
+            .collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, Prepared>| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().map(join).collect()
+    });
+    let mut all = Prepared { unreadable_records: announced.saturating_sub(records.len() as u64), ..Prepared::default() };
+    for part in parts {
+        all.grouped.extend(part.grouped);
+        all.ended.extend(part.ended);
+    }
+    all
+}
+
+fn grouped(decoded: DecodedEvent) -> Grouped {
+    let event = symbolicate(decoded).0;
+    let grouping = group(&event.event);
+    let happened_at = timestamp_of(&event.event, event.received_at);
+    let claim = Claim {
+        project_id: event.project_id,
+        hashes: grouping.hashes(),
+        face: face(&event.event, happened_at),
+    };
+    Grouped { event, grouping, claim }
+}
+
+/// Takes out the events of projects that are gone; they end as outcomes.
+pub(super) fn drop_unknown_projects(prepared: &mut Prepared, plan: &InsertPlan) {
+    let is_known = |grouped: &Grouped| plan.retention_days(grouped.event.project_id).is_some();
+    let (kept, gone) = std::mem::take(&mut prepared.grouped).into_iter().partition(is_known);
+    prepared.grouped = kept;
+    prepared.ended.extend(gone.into_iter().map(|grouped: Grouped| Ended {
+        project_id: grouped.event.project_id,
+        received_at: grouped.event.received_at,
+        category: DataCategory::Error,
+        outcome: Outcome::Dropped,
+        reason: "project_id",
+        quantity: 1,
+    }));
+}
+
+/// Makes the block. `issues` are those of the claims, in order.
+pub(super) fn block(prepared: Prepared, issues: &[IssueId], plan: &InsertPlan) -> Block {
+    let mut block = Block::default();
+    let mut outcomes = Outcomes::default();
+    for (grouped, issue) in prepared.grouped.into_iter().zip(issues) {
+        let Grouped { event, grouping, claim } = grouped;
+        // A grouping is never without a variant, and unknown projects were taken out before.
+        let (Some(primary), Some(days)) = (grouping.variants.first(), plan.retention_days(event.project_id)) else {
+            continue;
+        };
+        outcomes.add(&Ended {
+            project_id: event.project_id,
+            received_at: event.received_at,
+            category: DataCategory::Error,
+            outcome: Outcome::Accepted,
+            reason: "",
+            quantity: 1,
+        });
+        block.events.push(event_row(&event, &claim.face, *issue, primary.hash, days));
+        block.payloads.push(event.json);
+    }
+    prepared.ended.iter().for_each(|ended| outcomes.add(ended));
+    block.outcomes = outcomes.into_rows();
+    block
+}
+
+/// Outcomes added up by what makes a row; a sorted map, because the block of a replay must be the same.
+#[derive(Default)]
+struct Outcomes(BTreeMap<(u64, u32, &'static str, &'static str, &'static str), u64>);
+
+impl Outcomes {
+    fn add(&mut self, ended: &Ended) {
+        let key = (
+            ended.project_id.get(),
+            hour_of(ended.received_at),
+            ended.category.as_str(),
+            ended.outcome.as_str(),
+            ended.reason,
+        );
+        *self.0.entry(key).or_default() += ended.quantity;
+    }
+
+    fn into_rows(self) -> Vec<OutcomeRow> {
+        let row = |((project_id, hour, category, outcome, reason), quantity): ((u64, u32, &str, &str, &str), u64)| OutcomeRow {
+            project_id,
+            hour,
+            category: category.to_owned(),
+            outcome: outcome.to_owned(),
+            reason: reason.to_owned(),
+            quantity,
+        };
+        self.0.into_iter().map(row).collect()
+    }
+}
+
+/// The start of the hour in seconds since the epoch; ClickHouse's `DateTime` ends in 2106.
+pub(super) fn hour_of(at: Timestamp) -> u32 {
+    u32::try_from(at.as_seconds() / 3600 * 3600).unwrap_or(u32::MAX)
+}

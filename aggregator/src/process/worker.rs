@@ -1,0 +1,235 @@
+//! The task that carries plans out, one after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use picket_common::project_config::ConfigSnapshot;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
+
+use super::config::ProcessConfig;
+use super::pipeline;
+use super::plan::{self, InsertPlan};
+use crate::database::DatabaseError;
+use crate::events::{EventsError, EventsStore};
+use crate::issues::Issues;
+use crate::journal::{Journal, JournalEntry, JournalError, JournalRead};
+
+/// Most journal entries looked at for one plan. A busy relay seals hundreds of records into an entry, a quiet one a few.
+const MAX_PLAN_ENTRIES: usize = 4096;
+/// First pause after a failure; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between tries.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why a plan could not be carried out; each is retried.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The journal can't be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The issues can't be found or made.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// ClickHouse refuses or does not answer.
+    #[error(transparent)]
+    Events(#[from] EventsError),
+    /// The pending plan is not readable.
+    #[error("the pending insert plan in the journal can't be read: {0}")]
+    Plan(#[from] serde_json::Error),
+    /// A plan covers more entries than the journal has.
+    #[error("the pending insert plan covers journal entries that are not there")]
+    PlanOutOfRange,
+    /// A worker thread was lost.
+    #[error("a processing thread stopped unexpectedly: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// What processing counts.
+#[derive(Debug, Clone)]
+pub struct ProcessMetrics {
+    events: Counter,
+    unreadable_records: Counter,
+    failures: Counter,
+    plan_seconds: Histogram,
+}
+
+impl ProcessMetrics {
+    /// Registers the metrics.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            events: Counter::default(),
+            unreadable_records: Counter::default(),
+            failures: Counter::default(),
+            plan_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
+        };
+        let prefix = registry.sub_registry_with_prefix("picket_aggregator_process");
+        prefix.register("events_stored", "Events inserted into ClickHouse", metrics.events.clone());
+        let help = "Records of acknowledged batches that could not be read";
+        prefix.register("unreadable_records", help, metrics.unreadable_records.clone());
+        prefix.register("failures", "Tries of an insert plan that failed and were repeated", metrics.failures.clone());
+        let help = "Time from reading a plan's entries to its cursor";
+        prefix.register_with_unit("plan", help, Unit::Seconds, metrics.plan_seconds.clone());
+        metrics
+    }
+}
+
+/// Carries plans out until it is told to stop.
+#[derive(Debug)]
+pub struct Worker {
+    /// Where batches come from.
+    pub journal: Journal,
+    /// Where events go.
+    pub events: Arc<EventsStore>,
+    /// Which issue a hash leads to.
+    pub issues: Issues,
+    /// Which projects exist and how long they keep events.
+    pub projects: watch::Receiver<Arc<ConfigSnapshot>>,
+    /// Limits.
+    pub config: ProcessConfig,
+    /// What it counts.
+    pub metrics: ProcessMetrics,
+}
+
+impl Worker {
+    /// Runs until `stop`. A plan under way is finished first; what is not begun stays in the journal.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut end = self.journal.subscribe();
+        let mut pause = FIRST_PAUSE;
+        while !stop.is_cancelled() {
+            match self.step(&mut end, &stop).await {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(failure) => {
+                    self.metrics.failures.inc();
+                    error!(%failure, retry_in = ?pause, "processing stands still, events wait in the journal");
+                    tokio::select! {
+                        () = sleep_until(Instant::now() + pause) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    pause = (pause * 2).min(MAX_PAUSE);
+                }
+            }
+        }
+        info!(waiting = self.journal.backlog().batches, "processing stopped");
+    }
+
+    /// Waits for entries and carries one plan out.
+    async fn step(
+        &mut self,
+        end: &mut watch::Receiver<crate::journal::JournalPosition>,
+        stop: &CancellationToken,
+    ) -> Result<(), ProcessError> {
+        if let Some(pending) = self.blocking(|journal| journal.plan()).await? {
+            let pending = InsertPlan::from_bytes(&pending)?;
+            info!(plan = %pending.id, "carrying out the plan that was pending");
+            return self.carry_out(&pending).await;
+        }
+        if self.journal.cursor() >= *end.borrow_and_update() {
+            tokio::select! {
+                _ = end.changed() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+        let read = self.gather(end, stop).await?;
+        let Some(plan_end) = plan::end_of(&read.entries, &self.config) else {
+            // Nothing but damaged entries, reported by the journal: step over them.
+            if read.next > self.journal.cursor() {
+                self.blocking(move |journal| journal.finish_plan(read.next)).await?;
+            }
+            return Ok(());
+        };
+        let projects = Arc::clone(&self.projects.borrow());
+        let new = InsertPlan::new(Uuid::new_v4(), self.journal.cursor(), plan_end, &projects);
+        let bytes = new.to_bytes();
+        self.blocking(move |journal| journal.put_plan(&bytes)).await?;
+        self.carry_out(&new).await
+    }
+
+    /// Reads what waits, and gives a small read the configured time to grow.
+    async fn gather(
+        &self,
+        end: &mut watch::Receiver<crate::journal::JournalPosition>,
+        stop: &CancellationToken,
+    ) -> Result<JournalRead, ProcessError> {
+        let deadline = Instant::now() + self.config.linger.get();
+        loop {
+            let read = self.read(MAX_PLAN_ENTRIES).await?;
+            let is_full = read.entries.len() >= MAX_PLAN_ENTRIES || plan::is_full(&read.entries, &self.config);
+            if is_full || stop.is_cancelled() {
+                return Ok(read);
+            }
+            // Each further batch would mean reading all again, so the rest of the time is waited out at once.
+            tokio::select! {
+                more = timeout_at(deadline, end.changed()) => match more {
+                    Ok(_) if Instant::now() < deadline => sleep_until(deadline).await,
+                    _ => return Ok(read),
+                },
+                () = stop.cancelled() => return Ok(read),
+            }
+        }
+    }
+
+    async fn read(&self, max_entries: usize) -> Result<JournalRead, ProcessError> {
+        // Compressed bytes are fewer than raw ones, so this reads at least as much as a plan may hold and no more.
+        let max_bytes = self.config.max_insert_bytes.as_u64();
+        self.blocking(move |journal| journal.read_from(journal.cursor(), max_entries, max_bytes)).await
+    }
+
+    /// Carries a plan out from its entries to the cursor. The same plan gives the same block each time.
+    async fn carry_out(&mut self, plan: &InsertPlan) -> Result<(), ProcessError> {
+        let started = Instant::now();
+        let entries = self.entries_of(plan).await?;
+        let threads = self.threads();
+        let mut prepared = tokio::task::spawn_blocking(move || pipeline::prepare(&entries, threads)).await?;
+        pipeline::drop_unknown_projects(&mut prepared, plan);
+        if prepared.unreadable_records > 0 {
+            warn!(records = prepared.unreadable_records, plan = %plan.id, "records of acknowledged batches can't be read");
+        }
+        let unreadable = prepared.unreadable_records;
+        let issues = self.issues.assign(&prepared.claims()).await?;
+        let block = pipeline::block(prepared, &issues, plan);
+
+        self.events.insert(plan.id, &block).await?;
+        fail::fail_point!("process::after_insert_before_cursor");
+        let plan_end = plan.end();
+        self.blocking(move |journal| journal.finish_plan(plan_end)).await?;
+
+        self.metrics.events.inc_by(block.events.len() as u64);
+        self.metrics.unreadable_records.inc_by(unreadable);
+        self.metrics.plan_seconds.observe(started.elapsed().as_secs_f64());
+        debug!(plan = %plan.id, events = block.events.len(), took = ?started.elapsed(), "plan finished");
+        Ok(())
+    }
+
+    async fn entries_of(&self, plan: &InsertPlan) -> Result<Vec<JournalEntry>, ProcessError> {
+        let (first, end, positions) = (plan.first(), plan.end(), plan.positions());
+        let read = self.blocking(move |journal| journal.read_from(first, positions, u64::MAX)).await?;
+        if read.next < end {
+            return Err(ProcessError::PlanOutOfRange);
+        }
+        Ok(read.entries.into_iter().filter(|entry| entry.position < end).collect())
+    }
+
+    fn threads(&self) -> usize {
+        match self.config.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// The journal reads and writes the disk, so it is asked off the asynchronous threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, ProcessError> {
+        let journal = self.journal.clone();
+        Ok(tokio::task::spawn_blocking(move || work(&journal)).await??)
+    }
+}

@@ -1,0 +1,354 @@
+//! Floor and relay in turn, on this machine, with the same bodies, until every accepted event is counted.
+//!
+//! ```text
+//!   start both ▸ warm up ▸ for each round: closed loop, open loop, each against floor and relay ▸ settle ▸ measure disk ▸ stop
+//!                                          └─ after each relay run: wait until the aggregator shows what was accepted
+//! ```
+//!
+//! # Invariants
+//! - Floor and relay see the same bodies in the same round; which of the two goes first alternates.
+//! - A run starts only when the events of the one before are visible, so runs do not pay for each other.
+//! - The aggregator works while the relay is under load, as on a machine that holds both. The ratio of relay to floor
+//!   therefore includes what the aggregator takes from the processors.
+
+mod report;
+mod resources;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use tracing::{info, warn};
+
+use crate::disk;
+use crate::installation::{Binaries, Installation, InstallationError, STOP_DEADLINE, Service};
+use crate::load::{self, LoadError, Pace, Plan, Report as LoadReport};
+use crate::machine::Machine;
+use crate::payload::{Generator, PayloadError, Pool, Recipe};
+use crate::target::{Target, TargetError};
+pub use report::{AcceptReport, Comparison, Payload, RelayRun, Truth};
+use resources::Resources;
+pub use resources::{ProcessUse, Used};
+
+/// Bodies of the warm-up: enough to fill caches, open files and pass the first inserts.
+const WARM_UP: u64 = 500;
+/// Between two looks at what the aggregator shows. Each look costs a process, so not more often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// Rest before memory is called idle, and between looks while the disk settles.
+const REST: Duration = Duration::from_secs(2);
+/// Looks while the disk settles: merges and compactions may go on, but not for ever in our figures.
+const SETTLE_LOOKS_MAX: u32 = 10;
+/// The counter of compressed payload bytes that the relay sent to the aggregator.
+const WIRE_BYTES_METRIC: &str = "picket_relay_uplink_payload_bytes_total";
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Requests of a closed-loop run.
+    pub count: u64,
+    /// Connections of every run.
+    pub connections: usize,
+    /// Requests a second of an open-loop run; 0 leaves the open loop out.
+    pub rate: f64,
+    /// Length of an open-loop run.
+    pub duration: Duration,
+    /// How often floor and relay take turns. At least 1.
+    pub rounds: u32,
+    /// What bodies are made from.
+    pub seed: u64,
+    /// True problems.
+    pub problems: NonZeroU32,
+    /// Compression level of gzip.
+    pub gzip_level: u32,
+    /// How long accepted events may take to become visible.
+    pub visible_deadline: Duration,
+    /// Where the stores are made; the system's temporary directory if none.
+    pub data_dir: Option<PathBuf>,
+    /// Whether the stores and logs stay afterwards.
+    pub keep: bool,
+    /// The relay's program, if not beside this one.
+    pub relay_bin: Option<PathBuf>,
+    /// The aggregator's program, if not beside this one.
+    pub aggregator_bin: Option<PathBuf>,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// Setting up, asking or ending the programs failed.
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
+    /// A load run failed.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Bodies could not be made.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The DSN of the new project is of no use.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Files or `/proc` could not be read.
+    #[error("cannot {doing}: {source}")]
+    Files {
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A blocking step ended early.
+    #[error("a step of the bench panicked; this is a bug in picket-bench: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+    /// The options make no sense.
+    #[error("--{0} must be above zero")]
+    Zero(&'static str),
+}
+
+/// Everything that is running during a run.
+struct Bench {
+    options: Options,
+    generator: Arc<Generator>,
+    next_body: u64,
+    floor: Service,
+    floor_target: Target,
+    installation: Installation,
+    relay_target: Target,
+    truth: Truth,
+    payload: Payload,
+}
+
+/// Runs the whole comparison.
+///
+/// # Errors
+/// [`AcceptError`]; refused, lost or doubled events are no errors but part of the report.
+pub async fn run(options: Options) -> Result<AcceptReport, AcceptError> {
+    if options.count == 0 {
+        return Err(AcceptError::Zero("count"));
+    }
+    if options.rounds == 0 {
+        return Err(AcceptError::Zero("rounds"));
+    }
+    let binaries = Binaries::find(options.relay_bin.clone(), options.aggregator_bin.clone())?;
+    let debug_build = cfg!(debug_assertions) || binaries.look_like_debug_builds();
+    if debug_build {
+        warn!("debug builds are under test or testing: these figures compare with nothing, build with --release");
+    }
+    let directory = directory(&options)?;
+    let stores = directory.path().to_owned();
+    let machine = tokio::task::spawn_blocking(move || Machine::look(&stores))
+        .await?
+        .map_err(|source| AcceptError::Files { doing: "try the disk", source })?;
+    info!("{machine}");
+    if machine.stores_in_memory() {
+        warn!("the stores lie in memory, where fsync is free; name a directory on disk with --data-dir");
+    }
+
+    let mut bench = Bench::start(options, binaries, &directory).await?;
+    bench.warm_up().await?;
+    let mut resources = Resources::begin(&bench.installation, &bench.floor).await?;
+    let (mut closed, mut open) = (Vec::new(), Vec::new());
+    for round in 0..bench.options.rounds {
+        info!(round = round + 1, of = bench.options.rounds, "closed loop");
+        closed.push(bench.compare(round, Pace::Closed, &mut resources).await?);
+        if bench.options.rate > 0.0 {
+            info!(round = round + 1, of = bench.options.rounds, rate = bench.options.rate, "open loop");
+            let pace = Pace::Open { rate: bench.options.rate };
+            open.push(bench.compare(round, pace, &mut resources).await?);
+        }
+    }
+    bench.settle().await?;
+    let resources = resources.finish(&bench.installation).await?;
+    let shown = bench.installation.shown().await?;
+    bench.truth.shown(shown);
+    let connections = bench.options.connections;
+    let (truth, payload) = (bench.truth.clone(), bench.payload.clone());
+    let stop_complaints = bench.stop().await;
+    Ok(AcceptReport { machine, debug_build, connections, payload, closed, open, resources, truth, stop_complaints })
+}
+
+// === impl Bench ===
+
+impl Bench {
+    async fn start(options: Options, binaries: Binaries, directory: &TempDir) -> Result<Self, AcceptError> {
+        let recipe = Recipe {
+            seed: options.seed,
+            problems: options.problems,
+            gzip_level: options.gzip_level,
+            newest: OffsetDateTime::now_utc(),
+        };
+        let generator = Arc::new(Generator::new(recipe)?);
+        let (floor, address) = start_floor(directory).await?;
+        // The floor asks for no key; any project will do.
+        let floor_target = Target::from_dsn(&format!("http://floor@{address}/1"))?;
+        let installation = Installation::start(binaries, directory.path()).await?;
+        let relay_target = Target::from_dsn(&installation.dsn)?;
+        Ok(Self {
+            options,
+            generator,
+            next_body: 0,
+            floor,
+            floor_target,
+            installation,
+            relay_target,
+            truth: Truth::default(),
+            payload: Payload::default(),
+        })
+    }
+
+    /// Fresh bodies, which no run had before.
+    async fn bodies(&mut self, count: u64) -> Result<Arc<Pool>, AcceptError> {
+        info!(count, "making bodies");
+        let generator = Arc::clone(&self.generator);
+        let range = self.next_body..self.next_body + count;
+        self.next_body = range.end;
+        let pool = tokio::task::spawn_blocking(move || generator.pool(range)).await??;
+        self.payload = Payload { raw_bytes_mean: pool.mean_raw_bytes(), gzip_bytes_mean: pool.mean_gzip_bytes() };
+        Ok(Arc::new(pool))
+    }
+
+    async fn warm_up(&mut self) -> Result<(), AcceptError> {
+        info!("warming up");
+        let pool = self.bodies(WARM_UP).await?;
+        let plan = self.plan(Pace::Closed);
+        load::run(&self.floor_target, Arc::clone(&pool), &plan).await?;
+        let run = load::run(&self.relay_target, pool, &plan).await?;
+        self.truth.sent(&run);
+        self.until_visible(&run).await?;
+        tokio::time::sleep(REST).await;
+        Ok(())
+    }
+
+    fn plan(&self, pace: Pace) -> Plan {
+        let request_timeout = Duration::from_secs(30);
+        let duration_max = match pace {
+            // Room for the last requests to leave; those that do not are reported as unsent.
+            Pace::Open { .. } => self.options.duration + request_timeout,
+            Pace::Closed => Duration::from_secs(600),
+        };
+        Plan { pace, connections: self.options.connections, duration_max, request_timeout }
+    }
+
+    async fn compare(&mut self, round: u32, pace: Pace, resources: &mut Resources) -> Result<Comparison, AcceptError> {
+        let count = match pace {
+            Pace::Closed => self.options.count,
+            Pace::Open { rate } => (rate * self.options.duration.as_secs_f64()).ceil() as u64,
+        };
+        let pool = self.bodies(count).await?;
+        let plan = self.plan(pace);
+        let (floor, relay) = if round.is_multiple_of(2) {
+            let floor = self.run_floor(&pool, &plan, resources).await?;
+            (floor, self.run_relay(&pool, &plan, resources).await?)
+        } else {
+            let relay = self.run_relay(&pool, &plan, resources).await?;
+            (self.run_floor(&pool, &plan, resources).await?, relay)
+        };
+        Ok(Comparison { floor: floor.summary(), relay })
+    }
+
+    async fn run_floor(
+        &mut self,
+        pool: &Arc<Pool>,
+        plan: &Plan,
+        resources: &mut Resources,
+    ) -> Result<LoadReport, AcceptError> {
+        let report = load::run(&self.floor_target, Arc::clone(pool), plan).await?;
+        self.floor.must_run()?;
+        resources.count_floor(report.accepted);
+        Ok(report)
+    }
+
+    async fn run_relay(
+        &mut self,
+        pool: &Arc<Pool>,
+        plan: &Plan,
+        resources: &mut Resources,
+    ) -> Result<RelayRun, AcceptError> {
+        let report = load::run(&self.relay_target, Arc::clone(pool), plan).await?;
+        self.truth.sent(&report);
+        resources.count_relay(report.accepted);
+        let visible_after = self.until_visible(&report).await?;
+        let run = RelayRun::new(report.summary(), visible_after);
+        info!(
+            accepted_per_second = run.load.accepted_per_second.round(),
+            end_to_end_per_second = run.end_to_end_per_second.map(f64::round),
+            "relay run done",
+        );
+        Ok(run)
+    }
+
+    /// Waits until the aggregator shows all that was accepted so far; the time since the first byte of `run`, or none
+    /// if the deadline passed.
+    async fn until_visible(&mut self, run: &LoadReport) -> Result<Option<Duration>, AcceptError> {
+        let give_up = Instant::now() + self.options.visible_deadline;
+        loop {
+            self.installation.relay.must_run()?;
+            self.installation.aggregator.must_run()?;
+            let asked = Instant::now();
+            let shown = self.installation.shown().await?;
+            if shown.events >= self.truth.accepted {
+                // Visible at the latest when the answer that shows it was asked for and computed.
+                return Ok(Some(run.started.elapsed()));
+            }
+            if asked > give_up {
+                let missing = self.truth.accepted - shown.events;
+                warn!(missing, "events are not visible within the deadline");
+                return Ok(None);
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Waits until the aggregator's directory no longer changes, within bounds.
+    async fn settle(&self) -> Result<(), AcceptError> {
+        info!("letting merges settle");
+        let mut before = None;
+        for _ in 0..SETTLE_LOOKS_MAX {
+            let now = disk::usage_by_entry(self.installation.aggregator_data())
+                .map_err(|source| AcceptError::Files { doing: "measure the aggregator's directory", source })?;
+            if before.as_ref() == Some(&now) {
+                break;
+            }
+            before = Some(now);
+            tokio::time::sleep(REST).await;
+        }
+        Ok(())
+    }
+
+    async fn stop(mut self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        // The floor knows no orderly end: it holds nothing.
+        let _ = self.floor.stop(STOP_DEADLINE).await;
+        if let Err(error) = self.installation.stop().await {
+            complaints.push(error.to_string());
+        }
+        complaints
+    }
+}
+
+fn directory(options: &Options) -> Result<TempDir, AcceptError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("picket-bench-").disable_cleanup(options.keep);
+    let directory = match &options.data_dir {
+        Some(parent) => std::fs::create_dir_all(parent).and_then(|()| builder.tempdir_in(parent)),
+        None => builder.tempdir(),
+    }
+    .map_err(|source| AcceptError::Files { doing: "make a directory for the stores", source })?;
+    if options.keep {
+        info!(directory = %directory.path().display(), "stores and logs stay here");
+    }
+    Ok(directory)
+}
+
+/// The floor as a process of its own: this program again.
+async fn start_floor(directory: &TempDir) -> Result<(Service, std::net::SocketAddr), AcceptError> {
+    let own = std::env::current_exe().map_err(InstallationError::OwnPath)?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(InstallationError::Ports)?;
+    let address = listener.local_addr().map_err(InstallationError::Ports)?;
+    drop(listener);
+    let arguments = ["floor".to_owned(), "--listen".to_owned(), address.to_string()];
+    let mut floor = Service::start("floor", &own, &arguments, directory.path())?;
+    floor.until_connects(address).await?;
+    Ok((floor, address))
+}

@@ -1,0 +1,27 @@
+//! Measures Picket from outside: a load generator, a floor to compare with, and side-by-side runs of both.
+//!
+//! ```text
+//!   payload ──▶ load ──HTTP──▶ floor          (bare hyper: the least any server must do)
+//!                    └─HTTP──▶ installation   (the real picket-relay and picket-aggregator binaries)
+//!                                  │
+//!   accept: runs both in turn, waits until every accepted event is counted, prints the table
+//! ```
+//!
+//! # Invariants
+//! - Nothing here links `picket-relay` or `picket-aggregator`: what is measured is the binaries that ship.
+//! - Every request of a run carries an event id no other request carries, because everything is counted afterwards.
+//! - Latency in an open loop runs from the moment a request was *meant* to leave, so a stall shows in every
+//!   request it delayed and not only in the one that met it.
+//! - Only loopback addresses are spoken to, every wait has a deadline, and only processes started here are ended.
+
+pub mod accept;
+pub mod disk;
+pub mod floor;
+pub mod installation;
+pub mod load;
+pub mod machine;
+pub mod payload;
+pub mod process;
+pub mod random;
+pub mod target;
+pub mod zipf;

@@ -1,0 +1,200 @@
+//! The words that payloads are made of. All text is invented; only module and class names of well-known
+//! libraries are real, because frames of those are what makes an event look like one from production.
+
+pub(super) const APPLICATIONS: &[&str] = &[
+    "accounts",
+    "billing",
+    "catalogue",
+    "checkout",
+    "delivery",
+    "exports",
+    "inventory",
+    "messaging",
+    "orders",
+    "pricing",
+    "returns",
+    "search",
+];
+
+pub(super) const LAYERS: &[&str] =
+    &["views", "services", "models", "tasks", "gateways", "serializers", "policies", "forms"];
+
+pub(super) const VERBS: &[&str] = &[
+    "allocate", "apply", "book", "cancel", "charge", "close", "collect", "confirm", "create", "deliver", "expire",
+    "export", "fetch", "import", "load", "lock", "merge", "notify", "open", "price", "publish", "refund", "render",
+    "reserve", "resolve", "settle", "store", "sync", "update", "validate",
+];
+
+pub(super) const NOUNS: &[&str] = &[
+    "account",
+    "address",
+    "basket",
+    "batch",
+    "campaign",
+    "carrier",
+    "contract",
+    "coupon",
+    "credit",
+    "customer",
+    "discount",
+    "document",
+    "invoice",
+    "item",
+    "label",
+    "ledger",
+    "letter",
+    "line",
+    "mandate",
+    "message",
+    "offer",
+    "order",
+    "parcel",
+    "payment",
+    "permission",
+    "price",
+    "product",
+    "profile",
+    "quota",
+    "receipt",
+    "refund",
+    "report",
+    "reservation",
+    "schedule",
+    "session",
+    "shipment",
+    "stock",
+    "subscription",
+    "tariff",
+    "voucher",
+];
+
+/// Exception type and the module it is defined in.
+pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
+    ("ValueError", "builtins"),
+    ("KeyError", "builtins"),
+    ("TypeError", "builtins"),
+    ("AttributeError", "builtins"),
+    ("IndexError", "builtins"),
+    ("TimeoutError", "builtins"),
+    ("ConnectionResetError", "builtins"),
+    ("ObjectDoesNotExist", "django.core.exceptions"),
+    ("ValidationError", "django.core.exceptions"),
+    ("PermissionDenied", "django.core.exceptions"),
+    ("IntegrityError", "django.db.utils"),
+    ("OperationalError", "django.db.utils"),
+    ("ReadTimeout", "requests.exceptions"),
+    ("HTTPError", "requests.exceptions"),
+    ("GatewayRefused", "shop.gateways.errors"),
+    ("StockExhausted", "shop.inventory.errors"),
+];
+
+/// Library frames from the server inwards: module and function. A stack is entered from the top of this list.
+pub(super) const LIBRARY_FRAMES: &[(&str, &str)] = &[
+    ("gunicorn.workers.gthread", "handle_request"),
+    ("sentry_sdk.integrations.wsgi", "__call__"),
+    ("django.core.handlers.wsgi", "__call__"),
+    ("django.core.handlers.base", "get_response"),
+    ("django.core.handlers.exception", "inner"),
+    ("django.utils.deprecation", "__call__"),
+    ("django.middleware.security", "__call__"),
+    ("whitenoise.middleware", "__call__"),
+    ("django.contrib.sessions.middleware", "__call__"),
+    ("corsheaders.middleware", "__call__"),
+    ("django.middleware.common", "__call__"),
+    ("django.middleware.csrf", "process_view"),
+    ("django.contrib.auth.middleware", "__call__"),
+    ("django.core.handlers.base", "_get_response"),
+    ("sentry_sdk.integrations.django.views", "sentry_wrapped_callback"),
+    ("django.views.decorators.csrf", "_view_wrapper"),
+    ("django.views.generic.base", "view"),
+    ("django.views.generic.base", "dispatch"),
+    ("rest_framework.views", "dispatch"),
+    ("rest_framework.views", "initial"),
+    ("rest_framework.mixins", "create"),
+    ("django.db.transaction", "__exit__"),
+    ("django.db.models.manager", "manager_method"),
+    ("django.db.models.query", "get_or_create"),
+    ("django.db.models.sql.compiler", "execute_sql"),
+    ("django.db.backends.utils", "_execute_with_wrappers"),
+];
+
+pub(super) const LOGGERS: &[&str] =
+    &["django.request", "shop.checkout", "shop.gateway", "shop.stock", "urllib3.connectionpool", "celery.worker"];
+
+pub(super) const PACKAGES: &[&str] = &[
+    "amqp",
+    "asgiref",
+    "attrs",
+    "billiard",
+    "boto3",
+    "botocore",
+    "celery",
+    "certifi",
+    "charset-normalizer",
+    "click",
+    "cryptography",
+    "django",
+    "django-cors-headers",
+    "django-filter",
+    "django-redis",
+    "djangorestframework",
+    "gunicorn",
+    "idna",
+    "jinja2",
+    "jmespath",
+    "kombu",
+    "markupsafe",
+    "packaging",
+    "pillow",
+    "psycopg",
+    "pydantic",
+    "pyjwt",
+    "python-dateutil",
+    "pytz",
+    "redis",
+    "requests",
+    "s3transfer",
+    "sentry-sdk",
+    "setuptools",
+    "six",
+    "sqlparse",
+    "stripe",
+    "typing-extensions",
+    "urllib3",
+    "whitenoise",
+];
+
+pub(super) const BROWSERS: &[&str] = &[
+    "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/605.1.15",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+];
+
+pub(super) const METHODS: &[&str] = &["GET", "POST", "POST", "PUT", "DELETE"];
+
+pub(super) const REGIONS: &[&str] = &["eu-central", "eu-west", "us-east", "ap-south"];
+
+/// Lines of source around a frame. `{v}`, `{n}` and `{m}` stand for a verb and two nouns.
+pub(super) const SOURCE_LINES: &[&str] = &[
+    "    {n} = self.{v}_{m}({m}_id, limit=options.limit)",
+    "    if {n} is None:",
+    "        raise LookupError(f\"no {n} for {m} {{m}_id}\")",
+    "    for {n} in {m}.pending_{n}s():",
+    "        {n}.{v}(by=request.user, at=clock.now())",
+    "    with transaction.atomic(using={m}.database):",
+    "        {m}.{n}_total += {n}.amount * {n}.quantity",
+    "    logger.info(\"{v} {n} finished\", extra={\"{m}\": {m}.pk})",
+    "    return {v}_{n}({m}, strict=settings.{v}_STRICT)",
+    "    except {n}Error as error:",
+    "        # The {m} may have been changed meanwhile: read it again.",
+    "        {m}.refresh_from_db(fields=[\"{n}\", \"state\"])",
+    "    {m}_by_{n} = {{n}.key: {n} for {n} in {m}.all()}",
+    "    assert {n}.state in {m}.allowed_states, {n}.state",
+    "    response = self.client.{v}(\"/{m}/\", json={n}.as_dict())",
+    "",
+    "    @cached_property",
+    "    def {v}_{n}(self, {m}, *, dry_run=False):",
+    "        \"\"\"{v} the {n} that belongs to this {m}.\"\"\"",
+    "        handler = self.handlers[{n}.kind]",
+];
