@@ -37,7 +37,8 @@ fn includes(held: &str, needed: &str) -> bool {
     if held == needed {
         return true;
     }
-    let (Some((held_resource, held_right)), Some((resource, right))) = (held.split_once(':'), needed.split_once(':')) else {
+    let (Some((held_resource, held_right)), Some((resource, right))) = (held.split_once(':'), needed.split_once(':'))
+    else {
         return false;
     };
     let rank = |right: &str| ["read", "write", "admin"].iter().position(|known| *known == right);

@@ -68,7 +68,8 @@ async fn answer(issue: IssueSummary, event: StoredEvent) -> Result<Json<Value>, 
 fn shape(issue: &IssueSummary, stored: &StoredEvent) -> Value {
     let event: Map<String, Value> = serde_json::from_slice(&stored.json).unwrap_or_default();
     let field = |name: &str| event.get(name).cloned().unwrap_or_default();
-    let field_or = |name: &str, absent: Value| event.get(name).filter(|value| !value.is_null()).cloned().unwrap_or(absent);
+    let field_or =
+        |name: &str, absent: Value| event.get(name).filter(|value| !value.is_null()).cloned().unwrap_or(absent);
     let id = stored.event_id.to_string();
     json!({
         "id": id,
@@ -105,7 +106,9 @@ fn shape(issue: &IssueSummary, stored: &StoredEvent) -> Value {
 
 fn message(event: &Map<String, Value>) -> Value {
     let text = |entry: &Value| match entry {
-        Value::Object(parts) => ["formatted", "message"].iter().find_map(|name| parts.get(*name)?.as_str()).map(str::to_owned),
+        Value::Object(parts) => {
+            ["formatted", "message"].iter().find_map(|name| parts.get(*name)?.as_str()).map(str::to_owned)
+        }
         other => other.as_str().map(str::to_owned),
     };
     let found = ["logentry", "message"].iter().find_map(|name| text(event.get(*name)?));

@@ -73,7 +73,8 @@ fn exceptions(list: &Value) -> Value {
             other => json!({ "value": other }),
         })
         .collect();
-    let has_system_frames = shaped.iter().any(|exception| exception["stacktrace"]["hasSystemFrames"] == Value::Bool(true));
+    let has_system_frames =
+        shaped.iter().any(|exception| exception["stacktrace"]["hasSystemFrames"] == Value::Bool(true));
     json!({ "values": shaped, "hasSystemFrames": has_system_frames, "excOmitted": null })
 }
 
@@ -219,13 +220,20 @@ mod tests {
 
     #[test]
     fn parts_of_odd_forms_do_not_panic() {
-        for odd in [json!(1), json!("x"), json!([1, null, [], "x", {"stacktrace": 3}]), json!({"values": 3}), json!({"frames": [1, null]})] {
+        for odd in [
+            json!(1),
+            json!("x"),
+            json!([1, null, [], "x", {"stacktrace": 3}]),
+            json!({"values": 3}),
+            json!({"frames": [1, null]}),
+        ] {
             let event = json!({
                 "exception": odd, "threads": odd, "stacktrace": odd, "breadcrumbs": odd, "request": odd, "logentry": odd,
             });
             assert!(of(&event).is_array());
         }
-        let huge = json!({"stacktrace": {"frames": [{"lineno": u64::MAX, "context_line": "a", "post_context": ["b"]}]}});
+        let huge =
+            json!({"stacktrace": {"frames": [{"lineno": u64::MAX, "context_line": "a", "post_context": ["b"]}]}});
         assert!(of(&huge).is_array());
     }
 }

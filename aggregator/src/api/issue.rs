@@ -183,7 +183,10 @@ impl IssueShape {
 fn hourly_buckets(hourly: &[u64], now: Timestamp) -> Vec<(u64, u64)> {
     let running_hour = now.as_millis() / HOUR_MS;
     let before = (0..hourly.len() as u64).rev();
-    before.zip(hourly).map(|(hours_ago, count)| (running_hour.saturating_sub(hours_ago) * HOUR_MS / 1_000, *count)).collect()
+    before
+        .zip(hourly)
+        .map(|(hours_ago, count)| (running_hour.saturating_sub(hours_ago) * HOUR_MS / 1_000, *count))
+        .collect()
 }
 
 #[cfg(test)]

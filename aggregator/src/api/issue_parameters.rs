@@ -115,7 +115,13 @@ mod tests {
 
     #[test]
     fn the_supported_parameters_are_read() {
-        let pairs = [("project", "shop"), ("per_page", "5"), ("cursor", "0:5:0"), ("query", "is:archived"), ("statsPeriod", "24h")];
+        let pairs = [
+            ("project", "shop"),
+            ("per_page", "5"),
+            ("cursor", "0:5:0"),
+            ("query", "is:archived"),
+            ("statsPeriod", "24h"),
+        ];
         let parameters = read(&pairs).unwrap();
         assert_eq!(parameters.project.as_deref(), Some("shop"));
         assert_eq!(parameters.status.as_deref(), Some("ignored"));

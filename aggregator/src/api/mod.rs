@@ -40,7 +40,10 @@ pub fn router(state: WebState) -> Router {
         .route("/api/0/organizations/{organisation}/projects/", get(project::list_of_organisation))
         .route("/api/0/organizations/{organisation}/issues/", get(issue::list_of_organisation))
         .route("/api/0/organizations/{organisation}/issues/{issue}/", get(issue::show_in_organisation))
-        .route("/api/0/organizations/{organisation}/issues/{issue}/events/{event}/", get(event::of_issue_in_organisation))
+        .route(
+            "/api/0/organizations/{organisation}/issues/{issue}/events/{event}/",
+            get(event::of_issue_in_organisation),
+        )
         .route("/api/0/projects/", get(project::list))
         .route("/api/0/projects/{organisation}/{project}/", get(project::show))
         .route("/api/0/projects/{organisation}/{project}/issues/", get(issue::list_of_project))

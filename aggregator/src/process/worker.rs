@@ -197,7 +197,7 @@ impl Worker {
         let block = pipeline::block(prepared, &issues, plan);
 
         self.events.insert(plan.id, &block).await?;
-        fail::fail_point!("process::after_insert_before_cursor");
+        fail::fail_point!("process::after_insert_before_cursor", |_| std::process::abort());
         let plan_end = plan.end();
         self.blocking(move |journal| journal.finish_plan(plan_end)).await?;
 

@@ -141,7 +141,14 @@ mod tests {
 
     #[test]
     fn a_login_never_leads_to_another_site() {
-        for next in ["", "//evil.example/", "/\\evil.example", "https://evil.example", "javascript:alert(1)", "/\t/evil.example"] {
+        for next in [
+            "",
+            "//evil.example/",
+            "/\\evil.example",
+            "https://evil.example",
+            "javascript:alert(1)",
+            "/\t/evil.example",
+        ] {
             assert_eq!(local_address(next), "/", "{next:?}");
         }
         assert_eq!(local_address("/issues/5/?project=shop"), "/issues/5/?project=shop");

@@ -5,7 +5,8 @@
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, ETAG, IF_NONE_MATCH, LOCATION, SET_COOKIE,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, ETAG, IF_NONE_MATCH, LOCATION,
+    SET_COOKIE,
 };
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -84,7 +85,9 @@ impl Site {
 
     /// Logs in and returns the cookie.
     async fn log_in(&self) -> String {
-        let answer = self.post("/login", PUBLIC_URL, "", "email=admin%40localhost&password=correct+horse&next=%2Fprojects%2F").await;
+        let answer = self
+            .post("/login", PUBLIC_URL, "", "email=admin%40localhost&password=correct+horse&next=%2Fprojects%2F")
+            .await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
         assert_eq!(answer.header(LOCATION), "/projects/");
         answer.header(SET_COOKIE).split(';').next().unwrap().to_owned()
@@ -117,7 +120,10 @@ async fn pages_carry_the_security_headers() {
     for path in ["/login", "/nowhere", "/", "/static/picket.css"] {
         let answer = site.get(path).await;
         let policy = answer.header(CONTENT_SECURITY_POLICY);
-        assert!(policy.starts_with("default-src 'none'; style-src 'self'; img-src 'self' data:; form-action"), "{path}");
+        assert!(
+            policy.starts_with("default-src 'none'; style-src 'self'; img-src 'self' data:; form-action"),
+            "{path}"
+        );
         assert!(policy.contains("frame-ancestors 'none'; base-uri 'none'") && !policy.contains("unsafe"), "{path}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("referrer-policy"), "same-origin");

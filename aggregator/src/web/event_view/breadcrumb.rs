@@ -50,7 +50,8 @@ impl Breadcrumb {
         let sent = breadcrumb.get("timestamp").unwrap_or(&Value::Null);
         let datetime = read_time(sent).map(Timestamp::to_rfc3339);
         let time_of_day = datetime.as_deref().and_then(|text| text.get(11..23)).map(str::to_owned);
-        let message = if breadcrumb.is_object() { breadcrumb.get("message").unwrap_or(&Value::Null) } else { breadcrumb };
+        let message =
+            if breadcrumb.is_object() { breadcrumb.get("message").unwrap_or(&Value::Null) } else { breadcrumb };
         Self {
             time: time_of_day.or_else(|| json_text::line(sent)),
             datetime,

@@ -28,7 +28,8 @@ impl Sections {
     pub(crate) fn from_contexts(contexts: &Value) -> Self {
         let Value::Object(object) = contexts else {
             let rows = Rows::from_value(contexts, ROWS_MAX);
-            let sections = if rows.is_empty() { Vec::new() } else { vec![Section { title: "Contexts".to_owned(), rows }] };
+            let sections =
+                if rows.is_empty() { Vec::new() } else { vec![Section { title: "Contexts".to_owned(), rows }] };
             return Self { sections, omitted: 0 };
         };
         let mut filled = object
@@ -77,7 +78,8 @@ mod tests {
         let read = Sections::from_contexts(&json!({
             "runtime": {"type": "runtime", "name": "CPython", "version": "3.13"}, "empty": {"type": "x"}, "odd": 3,
         }));
-        let titles: Vec<_> = read.sections.iter().map(|section| (section.title.as_str(), section.rows.rows.len())).collect();
+        let titles: Vec<_> =
+            read.sections.iter().map(|section| (section.title.as_str(), section.rows.rows.len())).collect();
         assert_eq!(titles, [("odd", 1), ("Runtime", 2)]);
     }
 }

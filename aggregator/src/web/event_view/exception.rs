@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_group_names_its_members() {
-        let chain = ExceptionChain::from_value(&json!([{"mechanism": {"source": "errors[0]"}}, {"type": "AggregateError"}]));
+        let chain =
+            ExceptionChain::from_value(&json!([{"mechanism": {"source": "errors[0]"}}, {"type": "AggregateError"}]));
         assert_eq!(chain.exceptions[1].relation, Some("a member of the group"));
     }
 

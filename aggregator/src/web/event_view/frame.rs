@@ -98,7 +98,8 @@ fn function_of(frame: &Value) -> String {
 }
 
 fn location_of(frame: &Value) -> String {
-    let mut location = ["filename", "abs_path"].iter().find_map(|name| json_text::line_of(frame, name)).unwrap_or_default();
+    let mut location =
+        ["filename", "abs_path"].iter().find_map(|name| json_text::line_of(frame, name)).unwrap_or_default();
     for number in ["lineno", "colno"] {
         let Some(number) = json_text::line_of(frame, number) else { break };
         location.push(':');
@@ -109,10 +110,8 @@ fn location_of(frame: &Value) -> String {
 
 fn native_details(frame: &Value) -> Rows {
     const NAMES: [&str; 5] = ["instruction_addr", "symbol_addr", "package", "trust", "lock"];
-    let details: serde_json::Map<String, Value> = NAMES
-        .iter()
-        .filter_map(|name| frame.get(*name).map(|value| ((*name).to_owned(), value.clone())))
-        .collect();
+    let details: serde_json::Map<String, Value> =
+        NAMES.iter().filter_map(|name| frame.get(*name).map(|value| ((*name).to_owned(), value.clone()))).collect();
     Rows::known_members(&Value::Object(details), &[], NAMES.len())
 }
 
@@ -171,7 +170,8 @@ mod tests {
             "filename": "shop.py", "lineno": 3, "colno": 7,
             "pre_context": ["a", null], "context_line": "b", "post_context": ["c"],
         }));
-        let numbers: Vec<_> = frame.lines.iter().map(|line| (line.number, line.text.as_str(), line.is_current)).collect();
+        let numbers: Vec<_> =
+            frame.lines.iter().map(|line| (line.number, line.text.as_str(), line.is_current)).collect();
         assert_eq!(numbers, [(Some(1), "a", false), (Some(2), "", false), (Some(3), "b", true), (Some(4), "c", false)]);
         assert_eq!(frame.location, "shop.py:3:7");
     }

@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_formatted_message_keeps_its_template_and_parameters() {
-        let read = message(&json!({"logentry": {"message": "%s left", "formatted": "3 left", "params": ["3"]}})).unwrap();
+        let read =
+            message(&json!({"logentry": {"message": "%s left", "formatted": "3 left", "params": ["3"]}})).unwrap();
         assert_eq!(read.text, "3 left");
         assert_eq!(read.template.as_deref(), Some("%s left"));
         assert_eq!(read.parameters.rows[0].value.text, "3");
@@ -56,7 +57,11 @@ mod tests {
 
     #[test]
     fn a_plain_message_of_any_form_is_read() {
-        for event in [json!({"message": "hello"}), json!({"logentry": {"message": "hello"}}), json!({"message": {"formatted": "hello"}})] {
+        for event in [
+            json!({"message": "hello"}),
+            json!({"logentry": {"message": "hello"}}),
+            json!({"message": {"formatted": "hello"}}),
+        ] {
             let read = message(&event).unwrap();
             assert_eq!((read.text.as_str(), read.template), ("hello", None), "{event}");
         }

@@ -147,13 +147,40 @@ mod tests {
     #[test]
     fn a_field_of_any_wrong_type_is_shown_rather_than_refused() {
         let fields = [
-            "exception", "message", "logentry", "stacktrace", "threads", "breadcrumbs", "request", "tags", "user",
-            "contexts", "extra", "csp", "sdk", "modules", "release", "level", "platform", "fingerprint", "timestamp",
+            "exception",
+            "message",
+            "logentry",
+            "stacktrace",
+            "threads",
+            "breadcrumbs",
+            "request",
+            "tags",
+            "user",
+            "contexts",
+            "extra",
+            "csp",
+            "sdk",
+            "modules",
+            "release",
+            "level",
+            "platform",
+            "fingerprint",
+            "timestamp",
         ];
         let oddities = [
-            json!(null), json!(true), json!(-7.5), json!(""), json!("text"), json!([]), json!({}), json!([1, null, "x", [], {}]),
-            json!({"values": 7}), json!({"values": [null, 1, "x", [[]], {"stacktrace": {"frames": [1, null, {"vars": 3}]}}]}),
-            json!({"values": {"type": {"a": 1}, "value": [2]}}), json!({"frames": "none"}), json!({"a": {"b": {"c": [1]}}}),
+            json!(null),
+            json!(true),
+            json!(-7.5),
+            json!(""),
+            json!("text"),
+            json!([]),
+            json!({}),
+            json!([1, null, "x", [], {}]),
+            json!({"values": 7}),
+            json!({"values": [null, 1, "x", [[]], {"stacktrace": {"frames": [1, null, {"vars": 3}]}}]}),
+            json!({"values": {"type": {"a": 1}, "value": [2]}}),
+            json!({"frames": "none"}),
+            json!({"a": {"b": {"c": [1]}}}),
         ];
         for field in fields {
             for oddity in &oddities {
@@ -174,8 +201,24 @@ mod tests {
         let key = prop_oneof![
             "[a-z_]{1,8}",
             proptest::sample::select(vec![
-                "values", "frames", "type", "value", "stacktrace", "vars", "lineno", "pre_context", "context_line",
-                "post_context", "data", "headers", "cookies", "timestamp", "level", "message", "mechanism", "params",
+                "values",
+                "frames",
+                "type",
+                "value",
+                "stacktrace",
+                "vars",
+                "lineno",
+                "pre_context",
+                "context_line",
+                "post_context",
+                "data",
+                "headers",
+                "cookies",
+                "timestamp",
+                "level",
+                "message",
+                "mechanism",
+                "params",
             ])
             .prop_map(str::to_owned),
         ];

@@ -31,7 +31,9 @@ impl Rows {
     pub(crate) fn from_value(value: &Value, rows_max: usize) -> Self {
         match value {
             Value::Null => Self::default(),
-            Value::Object(object) => Self::collect(object.iter().map(|(name, member)| Row::new(name, member)), rows_max),
+            Value::Object(object) => {
+                Self::collect(object.iter().map(|(name, member)| Row::new(name, member)), rows_max)
+            }
             Value::Array(members) => {
                 let rows = members.iter().enumerate().map(|(place, member)| match pair(member) {
                     Some((name, value)) => Row::new(name, value),
@@ -95,7 +97,10 @@ mod tests {
         let expected = vec![("Host".to_owned(), "a".to_owned()), ("Accept".to_owned(), "b".to_owned())];
         assert_eq!(shown(&json!([["Host", "a"], ["Accept", "b"]])), expected);
         assert_eq!(shown(&json!([{"key": "Host", "value": "a"}, {"key": "Accept", "value": "b"}])), expected);
-        assert_eq!(shown(&json!(["x", [1, 2, 3]])), [("0".to_owned(), "x".to_owned()), ("1".to_owned(), "[1,2,3]".to_owned())]);
+        assert_eq!(
+            shown(&json!(["x", [1, 2, 3]])),
+            [("0".to_owned(), "x".to_owned()), ("1".to_owned(), "[1,2,3]".to_owned())]
+        );
         assert_eq!(shown(&json!("x=1")), [("value".to_owned(), "x=1".to_owned())]);
         assert!(Rows::from_value(&Value::Null, 3).is_empty());
     }

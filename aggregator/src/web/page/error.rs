@@ -48,7 +48,9 @@ impl PageError {
 
     const fn advice(self) -> &'static str {
         match self {
-            Self::NotFound => "There is nothing at this address. It may have been deleted, or kept for less time than you hoped.",
+            Self::NotFound => {
+                "There is nothing at this address. It may have been deleted, or kept for less time than you hoped."
+            }
             Self::ForeignForm => {
                 "The form was sent from an address that is not this server's. Open the page again and retry; if it persists, \
                  check that public_url in the aggregator's configuration is the address in your browser."

@@ -40,10 +40,32 @@ fn full_event(text: &str) -> Value {
 fn every_part_of_an_event_is_on_its_page() {
     let html = page(&full_event("MARK"));
     for part in [
-        "Message", "Parameters", "caused by", "unhandled", "Local variables", "Stack trace", "Threads", "Breadcrumbs",
-        "Request", "Headers", "Cookies", "Query", "Environment (1)", "Security report", "Additional data", "Summary", "Tags",
-        "User", "Contexts", "SDK", "Modules (1)", "Mechanism", "<time datetime=\"2025-11-22T14:05:06.789Z\"",
-        "fc6d8c0c43fc4630ad850ee518f1b9d0", "/issues/7/events/fc6d8c0c43fc4630ad850ee518f1b9d0/json", "MARK:7:3",
+        "Message",
+        "Parameters",
+        "caused by",
+        "unhandled",
+        "Local variables",
+        "Stack trace",
+        "Threads",
+        "Breadcrumbs",
+        "Request",
+        "Headers",
+        "Cookies",
+        "Query",
+        "Environment (1)",
+        "Security report",
+        "Additional data",
+        "Summary",
+        "Tags",
+        "User",
+        "Contexts",
+        "SDK",
+        "Modules (1)",
+        "Mechanism",
+        "<time datetime=\"2025-11-22T14:05:06.789Z\"",
+        "fc6d8c0c43fc4630ad850ee518f1b9d0",
+        "/issues/7/events/fc6d8c0c43fc4630ad850ee518f1b9d0/json",
+        "MARK:7:3",
     ] {
         assert!(html.contains(part), "{part} is missing");
     }
@@ -52,9 +74,16 @@ fn every_part_of_an_event_is_on_its_page() {
 
 #[test]
 fn nothing_of_an_event_becomes_markup_or_a_link() {
-    for hostile in ["\"><script>alert(1)</script>", "'><img src=x onerror=alert(1)>", "</pre></table><iframe>", "javascript:alert(1)"] {
+    for hostile in [
+        "\"><script>alert(1)</script>",
+        "'><img src=x onerror=alert(1)>",
+        "</pre></table><iframe>",
+        "javascript:alert(1)",
+    ] {
         let html = page(&full_event(hostile));
-        for forbidden in ["<script", "<img src=x", "<iframe", "</pre></table>", "href=\"javascript", "href='", "src=\"javascript"] {
+        for forbidden in
+            ["<script", "<img src=x", "<iframe", "</pre></table>", "href=\"javascript", "href='", "src=\"javascript"]
+        {
             assert!(!html.contains(forbidden), "{forbidden} of {hostile}");
         }
         // Every link is one of the page's own.
@@ -80,5 +109,7 @@ fn a_page_is_not_much_larger_than_its_event() {
     let event = json!({"exception": {"values": values}, "tags": vec![json!(["a", "b"]); 10_000], "breadcrumbs": vec![json!({}); 10_000]});
     let html = page(&event);
     assert!(html.len() < 1_500_000, "{}", html.len());
-    assert!(html.contains("… 19900 more frames") && html.contains("… 10 more exceptions") && html.contains("… 9800 more"));
+    assert!(
+        html.contains("… 19900 more frames") && html.contains("… 10 more exceptions") && html.contains("… 9800 more")
+    );
 }

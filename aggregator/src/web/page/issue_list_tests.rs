@@ -71,7 +71,10 @@ fn pages_carry_neither_scripts_nor_inline_styles() {
 #[test]
 fn the_neighbouring_pages_are_linked() {
     let html = page(vec![issue_summary()], 50, Some(100));
-    assert!(html.contains("href=\"/?project=&amp;text=&amp;offset=0\"") && html.contains("href=\"/?project=&amp;text=&amp;offset=100\""));
+    assert!(
+        html.contains("href=\"/?project=&amp;text=&amp;offset=0\"")
+            && html.contains("href=\"/?project=&amp;text=&amp;offset=100\"")
+    );
     let only = page(vec![issue_summary()], 0, None);
     assert!(!only.contains("offset="));
 }
@@ -80,7 +83,9 @@ fn the_neighbouring_pages_are_linked() {
 fn without_an_issue_the_page_says_how_to_send_one() {
     let html = page(Vec::new(), 0, None);
     assert!(html.contains("http://0123456789abcdef0123456789abcdef@127.0.0.1:3000/3"));
-    assert!(html.contains("pip install sentry-sdk") && html.contains("curl &#39;http://127.0.0.1:3000/api/3/envelope/"));
+    assert!(
+        html.contains("pip install sentry-sdk") && html.contains("curl &#39;http://127.0.0.1:3000/api/3/envelope/")
+    );
     assert!(page(Vec::new(), 50, None).contains("No issues here"));
 }
 

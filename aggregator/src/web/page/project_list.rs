@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Form;
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use axum::Form;
 use picket_common::timestamp::Timestamp;
 use serde::Deserialize;
 
@@ -19,7 +19,19 @@ use crate::web::{Pages, origin};
 
 /// Platforms offered in the form; any other can be given on the command line.
 const PLATFORMS: [&str; 14] = [
-    "python", "javascript", "node", "php", "ruby", "go", "rust", "java", "csharp", "elixir", "cocoa", "android", "native",
+    "python",
+    "javascript",
+    "node",
+    "php",
+    "ruby",
+    "go",
+    "rust",
+    "java",
+    "csharp",
+    "elixir",
+    "cocoa",
+    "android",
+    "native",
     "other",
 ];
 

@@ -1,0 +1,58 @@
+# What a newcomer needs: `make run` and `make test`. Both install what is missing first (packaging/setup.sh).
+
+SHELL := /bin/sh
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/picket/target
+SETUP := packaging/setup.sh
+# Always the whole workspace: another selection resolves other features of shared dependencies and builds RocksDB again.
+BUILD := cargo build --workspace --bins
+FAILPOINTS := picket-relay/failpoints,picket-aggregator/failpoints
+
+.PHONY: help run build test unit lint bench clean-run
+
+help:
+	@echo 'make run      build, start an aggregator and a relay on loopback, print DSN and address (Ctrl-C stops them)'
+	@echo 'make test     unit, end-to-end, SDK and fault tests'
+	@echo 'make unit     the tests that need no SDK and no second process'
+	@echo 'make lint     formatting, clippy, documentation, dependency policy'
+	@echo 'make bench    relay against a bare HTTP server on this machine (release build)'
+	@echo 'make clean-run  forget the data of make run'
+
+run: 
+	@$(SETUP) build
+	@$(SETUP) run
+	@echo 'run: building (the first time takes 15 to 30 minutes, most of it RocksDB)' >&2
+	@$(BUILD)
+	@packaging/run.sh
+
+build:
+	@$(SETUP) build
+	$(BUILD)
+
+test:
+	@$(SETUP) test
+	$(BUILD) --features $(FAILPOINTS)
+	@mkdir -p $(CARGO_TARGET_DIR)/failpoints
+	cp $(CARGO_TARGET_DIR)/debug/picket-relay $(CARGO_TARGET_DIR)/debug/picket-aggregator $(CARGO_TARGET_DIR)/failpoints/
+	$(BUILD)
+	cargo test --workspace --no-fail-fast
+
+unit:
+	@$(SETUP) build
+	@$(SETUP) run
+	cargo test --workspace --exclude picket-tests
+
+lint:
+	@$(SETUP) build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	@if command -v cargo-deny >/dev/null 2>&1; then cargo deny check; else echo 'lint: cargo-deny is not installed, dependency policy not checked' >&2; fi
+
+bench:
+	@$(SETUP) build
+	@$(SETUP) run
+	cargo build --workspace --bins --release
+	$(CARGO_TARGET_DIR)/release/picket-bench accept
+
+clean-run:
+	rm -rf .run

@@ -1,0 +1,201 @@
+//! Request bodies: read as they arrive, within every bound.
+//!
+//! Invariants:
+//! - decompressed bytes never exceed the endpoint's limit, compressed ones never exceed it by more than a sixteenth (a stream
+//!   of empty blocks would otherwise go on for ever without producing anything);
+//! - what is held is reserved from the memory budget before it is allocated;
+//! - a client that pauses too long, or takes too long as a whole, is refused;
+//! - decompressing gives way to other requests after each step.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::encoding::{DecodeError, Decoder, Encoding, Step};
+use crate::config::HttpConfig;
+use crate::limit::memory::{MemoryBudget, Reservation};
+use crate::refusal::Refusal;
+
+/// How far the first line of an envelope is looked for: a header with a DSN has a few hundred bytes.
+const FIRST_LINE_BYTES: usize = 64 * 1024;
+/// How much of a refused body is still read, so that the client, busy sending, comes to read the answer.
+const DRAIN_BYTES: usize = 8 * 1024 * 1024;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// The body of a request on its way in.
+pub(crate) struct IncomingBody {
+    body: Body,
+    received: usize,
+    /// Asking for more would make hyper send `100 Continue`; a client that waits for that need not send what is refused.
+    expects_continue: bool,
+}
+
+impl IncomingBody {
+    pub(crate) fn new(headers: &HeaderMap, body: Body) -> Self {
+        Self { body, received: 0, expects_continue: headers.contains_key(header::EXPECT) }
+    }
+
+    /// How many bytes came over the wire.
+    pub(crate) const fn received(&self) -> usize {
+        self.received
+    }
+
+    async fn chunk(&mut self) -> Option<Result<Bytes, axum::Error>> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => {
+                    // Trailers are of no interest.
+                    if let Ok(data) = frame.into_data() {
+                        self.received = self.received.saturating_add(data.len());
+                        return Some(Ok(data));
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Reads on for a while and throws away, after a refusal. A client that sends and does not read would otherwise meet a reset
+    /// connection where it should have found the answer.
+    pub(crate) async fn drain(&mut self) {
+        if self.body.is_end_stream() || (self.expects_continue && self.received == 0) {
+            return;
+        }
+        let most = self.received.saturating_add(DRAIN_BYTES);
+        let drained = async {
+            while self.received < most {
+                match self.chunk().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break,
+                }
+            }
+        };
+        // If time runs out the connection is closed with the rest unread.
+        let _ = timeout(DRAIN_TIME, drained).await;
+    }
+}
+
+/// Reads one body through its decoder.
+pub(crate) struct BodyReader<'a> {
+    incoming: &'a mut IncomingBody,
+    decoder: Decoder,
+    encoding: Encoding,
+    most_received: usize,
+    idle: Duration,
+    deadline: Instant,
+}
+
+impl<'a> BodyReader<'a> {
+    /// Looks at the headers; reads nothing yet.
+    ///
+    /// # Errors
+    /// [`Refusal::UnsupportedEncoding`]; [`Refusal::TooLarge`] if the announced length is over the bound already.
+    pub(crate) fn start(
+        incoming: &'a mut IncomingBody,
+        headers: &HeaderMap,
+        limit: usize,
+        budget: &MemoryBudget,
+        config: &HttpConfig,
+    ) -> Result<Self, Refusal> {
+        let encoding = Encoding::of_request(headers).ok_or_else(|| Refusal::UnsupportedEncoding {
+            detail: "unsupported content-encoding: expected gzip, deflate, br, zstd or identity".to_owned(),
+        })?;
+        let most_received = match encoding {
+            Encoding::Identity => limit,
+            _ => limit.saturating_add(limit / 16).saturating_add(1024),
+        };
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|announced| announced > most_received as u64) {
+            return Err(too_large(limit));
+        }
+        let decoder = Decoder::new(encoding, limit, budget.reserve_nothing()).map_err(refusal)?;
+        let (idle, deadline) = (config.body_idle_timeout.get(), Instant::now() + config.body_timeout.get());
+        Ok(Self { incoming, decoder, encoding, most_received, idle, deadline })
+    }
+
+    /// The first line that is not blank, without reading more than it takes.
+    pub(crate) async fn first_line(&mut self) -> Result<&[u8], Refusal> {
+        while !has_line(self.decoder.decoded()) && self.decoder.decoded().len() < FIRST_LINE_BYTES {
+            match self.next_chunk().await? {
+                Some(chunk) => self.decode(&chunk).await?,
+                None => break,
+            }
+        }
+        let text = self.decoder.decoded().trim_ascii_start();
+        Ok(text.split(|&byte| byte == b'\n').next().unwrap_or_default())
+    }
+
+    /// The whole body. The reservation stands for it and for one copy of it, and is to be kept as long as either.
+    pub(crate) async fn read_to_end(mut self) -> Result<(Bytes, Reservation), Refusal> {
+        while let Some(chunk) = self.next_chunk().await? {
+            let is_whole = self.encoding == Encoding::Identity
+                && self.decoder.decoded().is_empty()
+                && self.incoming.body.is_end_stream();
+            if is_whole {
+                let (_, reservation) = self.decoder.finish().map_err(refusal)?;
+                return with_room_for_a_copy(chunk, reservation);
+            }
+            self.decode(&chunk).await?;
+        }
+        if self.incoming.received == 0 {
+            // Nothing was sent at all: say so, instead of calling nothing a truncated stream.
+            return Err(Refusal::malformed("empty_body", "the request has no body"));
+        }
+        let (body, reservation) = self.decoder.finish().map_err(refusal)?;
+        with_room_for_a_copy(Bytes::from(body), reservation)
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let until = self.deadline.min(Instant::now() + self.idle);
+        let Ok(chunk) = timeout_at(until, self.incoming.chunk()).await else {
+            return Err(Refusal::TooSlow { detail: "the body did not come in time".to_owned() });
+        };
+        let chunk = chunk.transpose().map_err(|_| {
+            Refusal::malformed("incomplete_body", "the connection ended, or was garbled, before the end of the body")
+        })?;
+        if self.incoming.received > self.most_received {
+            return Err(too_large(self.most_received));
+        }
+        Ok(chunk)
+    }
+
+    async fn decode(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+        let mut input = chunk;
+        while self.decoder.step(&mut input).map_err(refusal)? == Step::GoesOn {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+fn has_line(decoded: &[u8]) -> bool {
+    decoded.trim_ascii_start().contains(&b'\n')
+}
+
+fn with_room_for_a_copy(body: Bytes, mut reservation: Reservation) -> Result<(Bytes, Reservation), Refusal> {
+    reservation.grow_to(2 * body.len()).map_err(|exhausted| refusal(exhausted.into()))?;
+    Ok((body, reservation))
+}
+
+fn too_large(limit: usize) -> Refusal {
+    Refusal::TooLarge { what: "body".into(), detail: format!("the body is too large: the limit is {limit} bytes") }
+}
+
+/// Why a body could not be read, in an answer's words.
+pub(crate) fn refusal(error: DecodeError) -> Refusal {
+    match error {
+        DecodeError::TooLarge { limit } => too_large(limit),
+        DecodeError::NoMemory(_) => {
+            Refusal::unavailable("memory", "the relay has no memory for another body at the moment")
+        }
+        DecodeError::Damaged | DecodeError::Truncated | DecodeError::TrailingBytes => {
+            Refusal::malformed("invalid_compression", error.to_string())
+        }
+    }
+}

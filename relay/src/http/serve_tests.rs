@@ -1,0 +1,114 @@
+#![allow(clippy::unwrap_used)]
+use std::net::SocketAddr;
+
+use picket_common::config::Span;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::http::router;
+use crate::http::tests::{KEY, Relay, relay};
+
+struct Running {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+async fn serve_with(relay: &Relay, config: HttpConfig) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let (router, metrics) = (router(Arc::clone(&relay.server)), relay.server.metrics.clone());
+    let task = tokio::spawn(async move {
+        serve(listener, router, &config, Some(metrics), async { drop(stopped.await) }).await;
+    });
+    Running { address, stop, task }
+}
+
+fn head(length: usize) -> String {
+    format!("POST /api/7/store/?sentry_key={KEY} HTTP/1.1\r\nhost: relay\r\ncontent-length: {length}\r\n")
+}
+
+async fn answer(mut stream: TcpStream) -> String {
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).await.unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished_after_the_signal_and_no_new_one_begins() {
+    let relay = relay();
+    let running = serve_with(&relay, HttpConfig::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    // The relay asks for the body, so the request is in its hands.
+    stream.write_all(format!("{}expect: 100-continue\r\n\r\n", head(2)).as_bytes()).await.unwrap();
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    running.stop.send(()).unwrap();
+    while TcpStream::connect(running.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(b"{}").await.unwrap();
+    let answer = answer(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    running.task.await.unwrap();
+    assert_eq!(relay.server.metrics.open_connections(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_finish_is_cut_at_the_end_of_the_timeout() {
+    let relay = relay();
+    let config = HttpConfig { shutdown_timeout: Span::millis(20), ..HttpConfig::default() };
+    let running = serve_with(&relay, config).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(format!("{}expect: 100-continue\r\n\r\n", head(2)).as_bytes()).await.unwrap();
+    stream.read_exact(&mut [0; 25]).await.unwrap();
+    running.stop.send(()).unwrap();
+    running.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_head_is_cut_off() {
+    let config = HttpConfig { header_timeout: Span::millis(50), ..HttpConfig::default() };
+    let running = serve_with(&relay(), config).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"POST /api/7/store/ HTTP/1.1\r\nhos").await.unwrap();
+    let answer = answer(stream).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_within_a_body_is_answered_408() {
+    let mut relay = relay();
+    Arc::get_mut(&mut relay.server).unwrap().config.body_idle_timeout = Span::millis(50);
+    let running = serve_with(&relay, HttpConfig::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(format!("{}connection: close\r\n\r\n{{", head(100)).as_bytes()).await.unwrap();
+    let answer = answer(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(relay.spooled().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_busy_sending_too_much_still_reads_its_413() {
+    let running = serve_with(&relay(), HttpConfig::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let body = vec![b' '; 5 * 1024 * 1024];
+    stream.write_all(format!("{}connection: close\r\n\r\n", head(body.len())).as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let answer = answer(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_permission_is_refused_without_sending() {
+    let running = serve_with(&relay(), HttpConfig::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let head = format!("{}expect: 100-continue\r\nconnection: close\r\n\r\n", head(100_000_000));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = answer(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}

@@ -1,0 +1,183 @@
+//! Limits: how much one request may bring, and how much all requests together may hold in memory.
+//!
+//! - [`enforce`]: sizes and numbers of items, by type. One offending item refuses the whole envelope (413, naming the type).
+//! - [`memory`]: the process-wide budget for bodies in flight.
+//!
+//! Rates (requests per key, project, address) are not here yet.
+
+pub mod memory;
+
+use picket_common::envelope::{Envelope, Item, ItemType};
+
+use crate::config::LimitsConfig;
+use crate::pipeline::{Accepted, Submission};
+use crate::refusal::Refusal;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// A submission whose items are within their limits.
+#[derive(Debug)]
+pub struct Limited(Submission);
+
+impl Limited {
+    /// For the next stage.
+    pub(crate) fn into_submission(self) -> Submission {
+        self.0
+    }
+}
+
+/// Item types that share one limit. The numbers are the protocol's own where configuration has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Event,
+    Attachment,
+    Session,
+    ClientReport,
+    CheckIn,
+    Profile,
+    Replay,
+    Container,
+    Span,
+    MetricBuckets,
+    Unlimited,
+}
+
+/// Number of [`Class`] variants.
+const CLASSES: usize = Class::Unlimited as usize + 1;
+
+impl Class {
+    const fn of(item_type: &ItemType) -> Self {
+        match item_type {
+            ItemType::Event
+            | ItemType::Transaction
+            | ItemType::Security
+            | ItemType::RawSecurity
+            | ItemType::Feedback
+            | ItemType::FormData
+            | ItemType::ReplayEvent => Self::Event,
+            ItemType::Attachment | ItemType::UnrealReport | ItemType::UserReport => Self::Attachment,
+            ItemType::Session | ItemType::Sessions => Self::Session,
+            ItemType::ClientReport => Self::ClientReport,
+            ItemType::CheckIn => Self::CheckIn,
+            ItemType::Profile | ItemType::ProfileChunk => Self::Profile,
+            ItemType::ReplayRecording | ItemType::ReplayVideo => Self::Replay,
+            ItemType::Log | ItemType::TraceMetric => Self::Container,
+            ItemType::Span => Self::Span,
+            ItemType::Statsd | ItemType::MetricBuckets => Self::MetricBuckets,
+            ItemType::Unknown(_) => Self::Unlimited,
+        }
+    }
+
+    /// Longest payload and most items in one envelope.
+    fn bounds(self, limits: &LimitsConfig) -> (usize, usize) {
+        match self {
+            // A form, a feedback and an event may come together; `check_items` bounds the events among them to one.
+            Self::Event => (limits.max_event_bytes.as_usize(), limits.max_items),
+            Self::Attachment => (limits.max_attachment_bytes.as_usize(), 30),
+            Self::Session => (10 * MIB, 100),
+            Self::ClientReport => (100 * KIB, 100),
+            Self::CheckIn => (100 * KIB, 1),
+            Self::Profile => (50 * MIB, 1),
+            Self::Replay => (10 * MIB, limits.max_items),
+            Self::Container => (12 * MIB, 2),
+            Self::Span => (12 * MIB, 25),
+            Self::MetricBuckets => (MIB, 1),
+            Self::Unlimited => (usize::MAX, limits.max_items),
+        }
+    }
+}
+
+/// Checks every item of a request.
+///
+/// # Errors
+/// [`Refusal::TooLarge`] for the first item that is too long or one too many.
+pub fn enforce(accepted: Accepted, limits: &LimitsConfig) -> Result<Limited, Refusal> {
+    let Accepted(submission) = accepted;
+    check_items(&submission.envelope, limits)?;
+    Ok(Limited(submission))
+}
+
+fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<(), Refusal> {
+    let mut counts = [0_usize; CLASSES];
+    let mut events = 0_usize;
+    for item in envelope.items() {
+        let class = Class::of(item.item_type());
+        let (max_bytes, max_count) = class.bounds(limits);
+        if item.payload().len() > max_bytes {
+            return Err(too_long(item, max_bytes));
+        }
+        let count = &mut counts[class as usize];
+        *count += 1;
+        if *count > max_count {
+            return Err(too_many(item, max_count));
+        }
+        if matches!(item.item_type(), ItemType::Event | ItemType::Transaction | ItemType::Security) {
+            events += 1;
+            if events > 1 {
+                return Err(too_many(item, 1));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn too_long(item: &Item, max_bytes: usize) -> Refusal {
+    let name = item.item_type().as_str();
+    let detail = format!(
+        "item of type {name} is too large: it has {} bytes, the limit is {max_bytes}",
+        item.payload().len()
+    );
+    Refusal::TooLarge { what: name.into(), detail }
+}
+
+fn too_many(item: &Item, max_count: usize) -> Refusal {
+    let name = item.item_type().as_str();
+    let detail = format!("too many items of type {name} in one envelope: the limit is {max_count}");
+    Refusal::TooLarge { what: name.into(), detail }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bytes::Bytes;
+    use picket_common::config::ByteSize;
+
+    fn envelope(items: &[(ItemType, usize)]) -> Envelope {
+        let mut envelope = Envelope::empty();
+        for (item_type, length) in items {
+            envelope.push(Item::new(item_type.clone(), Bytes::from(vec![b' '; *length])));
+        }
+        envelope
+    }
+
+    fn refused(items: &[(ItemType, usize)]) -> Option<String> {
+        let limits = LimitsConfig { max_event_bytes: ByteSize::bytes(10), ..LimitsConfig::default() };
+        match check_items(&envelope(items), &limits) {
+            Ok(()) => None,
+            Err(Refusal::TooLarge { what, .. }) => Some(what.into()),
+            Err(other) => unreachable!("{other}"),
+        }
+    }
+
+    #[test]
+    fn an_item_at_its_limit_passes_and_one_byte_more_is_refused_by_name() {
+        assert_eq!(refused(&[(ItemType::Event, 10)]), None);
+        assert_eq!(refused(&[(ItemType::Event, 11)]).unwrap(), "event");
+        assert_eq!(refused(&[(ItemType::CheckIn, 100 * KIB)]), None);
+        assert_eq!(refused(&[(ItemType::CheckIn, 100 * KIB + 1)]).unwrap(), "check_in");
+    }
+
+    #[test]
+    fn an_envelope_carries_one_event_and_its_companions() {
+        assert_eq!(refused(&[(ItemType::Event, 1), (ItemType::Attachment, 50), (ItemType::Session, 2)]), None);
+        assert_eq!(refused(&[(ItemType::Event, 1), (ItemType::Transaction, 1)]).unwrap(), "transaction");
+        assert_eq!(refused(&vec![(ItemType::Attachment, 0); 31]).unwrap(), "attachment");
+    }
+
+    #[test]
+    fn unknown_items_have_no_limit_of_their_own() {
+        assert_eq!(refused(&vec![(ItemType::Unknown("sparkle".into()), 500); 100]), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! `picket-relay`: arguments ▸ configuration ▸ one of the commands.
+//!
+//! Answers go to stdout, logs and reasons to stderr. Exit codes: 0, 1 (it failed), 2 (wrong arguments), 78 (bad configuration).
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use picket_common::config::{ConfigError, Override, Sources, load};
+use picket_common::telemetry::init_logs;
+use picket_common::timestamp::Timestamp;
+use picket_common::wire::join::JoinToken;
+use picket_relay::config::{ENV_PREFIX, RelayConfig, STANDARD_FILE};
+use picket_relay::join::{self, Overwrite};
+use picket_relay::{run, status};
+use serde::Serialize;
+
+/// sysexits.h, EX_CONFIG: systemd and people tell it from a passing failure.
+const EXIT_BAD_CONFIGURATION: u8 = 78;
+
+/// Takes events from Sentry SDKs, makes them durable and streams them to a Picket aggregator.
+#[derive(Parser)]
+#[command(name = "picket-relay", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct CommonArguments {
+    /// Configuration file [default: /etc/picket/relay.toml where it exists].
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Directory for identity and spool; overrides data_dir.
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// Print facts as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Join an aggregator: make a key here and have its certificate signed there.
+    Join {
+        /// What `picket-aggregator relay invite` printed.
+        #[arg(value_name = "TOKEN")]
+        token: JoinToken,
+        /// Replace the identity of a relay that has joined already.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Run the relay until SIGTERM or SIGINT.
+    Run,
+    /// Check the configuration and say what is wrong with it.
+    CheckConfig,
+    /// Ask the running relay how it fares.
+    Status,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match configuration(&arguments.common) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(EXIT_BAD_CONFIGURATION);
+        }
+    };
+    match execute(arguments, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configuration(arguments: &CommonArguments) -> Result<RelayConfig, ConfigError> {
+    let data_dir = arguments.data_dir.as_ref().map(|directory| Override {
+        flag: "--data-dir",
+        key: "data_dir",
+        value: toml::Value::String(directory.display().to_string()),
+    });
+    let sources =
+        Sources::of_process(arguments.config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect());
+    load(&sources)
+}
+
+fn execute(arguments: Arguments, config: RelayConfig) -> anyhow::Result<()> {
+    let json = arguments.common.json;
+    match arguments.command {
+        Command::CheckConfig => check_config(&config, json),
+        Command::Status => print_status(&config, json),
+        Command::Run => {
+            init_logs(&config.log)?;
+            runtime()?.block_on(run::run(config)).map_err(Into::into)
+        }
+        Command::Join { token, force } => {
+            init_logs(&config.log)?;
+            let overwrite = if force { Overwrite::Replace } else { Overwrite::Refuse };
+            runtime()?.block_on(join(&token, &config, overwrite, json))
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("relay")
+        .enable_all()
+        .build()
+        .context("can't start the async runtime")
+}
+
+fn check_config(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
+    if json { print_json(config) } else { print("the configuration is valid\n") }
+}
+
+fn print_status(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
+    let status = status::ask(config.admin_listen)?;
+    if json { print_json(&status) } else { print(&status.screen(Timestamp::now())) }
+}
+
+async fn join(token: &JoinToken, config: &RelayConfig, overwrite: Overwrite, json: bool) -> anyhow::Result<()> {
+    let joined = join::join(token, &config.data_dir, overwrite).await?;
+    if json {
+        return print_json(&joined);
+    }
+    print(&format!("joined as {} ({}); start it with: picket-relay run\n", joined.name, joined.relay_id))
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("can't write to stdout")
+}
+
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Says on stderr why the command failed; if even that can't be written, the exit code has to do.
+fn complain(reason: &dyn std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "picket-relay: {reason}");
+}

@@ -1,0 +1,191 @@
+//! The way of a request through the relay, from parsed envelope to answer.
+//!
+//! ```text
+//! Accepted ─limit▸ Limited ─normalise▸ Normalised ─filter▸ Filtered ─quota▸ Admitted ─scrub▸ Scrubbed ─▸ Record ─▸ spool
+//! ```
+//!
+//! Invariants:
+//! - each stage takes only the type that the stage before it made, so that none can be skipped;
+//! - [`Pipeline::take`] returns `Ok` only after the record is on disk;
+//! - a refused request is counted once for each of its items, here and nowhere else.
+
+use std::sync::Arc;
+
+use picket_common::category::DataCategory;
+use picket_common::envelope::{Envelope, Item};
+use picket_common::ids::{EventId, ProjectId, PublicKey};
+use picket_common::record::Record;
+use picket_common::timestamp::Timestamp;
+use tracing::error;
+
+use crate::config::LimitsConfig;
+use crate::outcome::Outcomes;
+use crate::refusal::Refusal;
+use crate::spool::{AppendError, Spool};
+use crate::{filter, limit, normalise, quota, scrub};
+
+/// Above this many bytes of payload the stages run on the blocking pool: 1 MiB of JSON takes about 2 ms to check, which is
+/// what an async thread may be kept for.
+const BLOCKING_ABOVE_BYTES: usize = 1024 * 1024;
+
+/// A request that was parsed and authorised; what every stage passes on inside its own type.
+#[derive(Debug)]
+pub struct Submission {
+    /// The project it is for.
+    pub project_id: ProjectId,
+    /// The key it came under.
+    pub public_key: PublicKey,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// What the SDK calls itself (`name/version`), in its credentials or as its user agent.
+    pub client: Option<Box<str>>,
+    /// What it brought.
+    pub envelope: Envelope,
+}
+
+/// A submission as the HTTP layer hands it over: authorised, not yet looked into.
+#[derive(Debug)]
+pub struct Accepted(pub(crate) Submission);
+
+/// A source of random bytes for event ids, so that tests can hold it in their hand. `None` if the system has none.
+pub type Random = fn() -> Option<[u8; 16]>;
+
+/// The stages with what they need.
+#[derive(Clone)]
+pub struct Pipeline {
+    limits: Arc<LimitsConfig>,
+    spool: Spool,
+    outcomes: Outcomes,
+    random: Random,
+}
+
+impl Pipeline {
+    /// Puts the stages together.
+    #[must_use]
+    pub fn new(limits: LimitsConfig, spool: Spool, outcomes: Outcomes, random: Random) -> Self {
+        Self { limits: Arc::new(limits), spool, outcomes, random }
+    }
+
+    /// The spool at its end.
+    #[must_use]
+    pub const fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// Takes a request through all stages. On `Ok` it is on disk, or had no items; the id is what the client is told.
+    ///
+    /// # Errors
+    /// The [`Refusal`] to answer with. Its items are counted then.
+    pub async fn take(&self, accepted: Accepted) -> Result<Option<EventId>, Refusal> {
+        if accepted.0.envelope.items().is_empty() {
+            return Ok(accepted.0.envelope.event_id());
+        }
+        let project_id = accepted.0.project_id;
+        let tally = Tally::of(&accepted.0.envelope);
+        let taken = self.prepare_and_append(accepted).await;
+        if let Err(refusal) = &taken {
+            self.outcomes.refused(Some(project_id), &tally, refusal);
+        }
+        taken
+    }
+
+    async fn prepare_and_append(&self, accepted: Accepted) -> Result<Option<EventId>, Refusal> {
+        let bytes: usize = accepted.0.envelope.items().iter().map(|item| item.payload().len()).sum();
+        let (record, event_id) = if bytes <= BLOCKING_ABOVE_BYTES {
+            prepare(accepted, &self.limits, self.random)?
+        } else {
+            let (limits, random) = (Arc::clone(&self.limits), self.random);
+            tokio::task::spawn_blocking(move || prepare(accepted, &limits, random)).await.map_err(|failure| {
+                error!(%failure, "a pipeline stage ended unexpectedly");
+                Refusal::unavailable("internal", "the relay failed to process the request")
+            })??
+        };
+        self.spool.append(record).await.map_err(append_refusal)?;
+        Ok(event_id)
+    }
+}
+
+/// The stages in order.
+fn prepare(
+    accepted: Accepted,
+    limits: &LimitsConfig,
+    random: Random,
+) -> Result<(Record, Option<EventId>), Refusal> {
+    let limited = limit::enforce(accepted, limits)?;
+    let normalised = normalise::normalise(limited, random)?;
+    let filtered = filter::apply(normalised);
+    let admitted = quota::admit(filtered);
+    let scrubbed = scrub::scrub(admitted);
+    let event_id = scrubbed.event_id();
+    Ok((Record::from(scrubbed), event_id))
+}
+
+fn append_refusal(failure: AppendError) -> Refusal {
+    match failure {
+        AppendError::Full => Refusal::spool_full(),
+        AppendError::TooLarge { .. } => Refusal::TooLarge { what: "envelope".into(), detail: failure.to_string() },
+        AppendError::Closed => Refusal::unavailable("shutting_down", "the relay is shutting down"),
+        AppendError::Failed(_) => {
+            error!(%failure, "the spool failed to store a record");
+            Refusal::unavailable("spool_failed", "the relay can't write to its disk at the moment")
+        }
+    }
+}
+
+/// How much of which category a request holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally(Vec<(DataCategory, u64)>);
+
+impl Tally {
+    /// Counts an envelope's items; attachments count their bytes.
+    #[must_use]
+    pub fn of(envelope: &Envelope) -> Self {
+        let mut tally = Self::default();
+        for item in envelope.items() {
+            tally.add(item.item_type().category(), quantity(item));
+        }
+        tally
+    }
+
+    /// One item of a category, for a request that was refused before it was read.
+    #[must_use]
+    pub fn one(category: DataCategory) -> Self {
+        Self(vec![(category, 1)])
+    }
+
+    /// Category and quantity, each category once.
+    pub fn iter(&self) -> impl Iterator<Item = (DataCategory, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    fn add(&mut self, category: DataCategory, quantity: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == category) {
+            Some((_, total)) => *total += quantity,
+            None => self.0.push((category, quantity)),
+        }
+    }
+}
+
+fn quantity(item: &Item) -> u64 {
+    match item.item_type().category() {
+        DataCategory::Attachment => item.payload().len() as u64,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use picket_common::envelope::ItemType;
+
+    #[test]
+    fn a_tally_counts_items_but_bytes_of_attachments() {
+        let mut envelope = Envelope::empty();
+        for (item_type, payload) in [(ItemType::Event, "{}"), (ItemType::Attachment, "12345"), (ItemType::Attachment, "678")] {
+            envelope.push(Item::new(item_type, Bytes::from(payload)));
+        }
+        let counted: Vec<_> = Tally::of(&envelope).iter().collect();
+        assert_eq!(counted, [(DataCategory::Error, 1), (DataCategory::Attachment, 8)]);
+    }
+}

@@ -1,0 +1,41 @@
+//! Scrubbing: remove personal data before anything touches the disk.
+//!
+//! The work is not here yet: **nothing is removed**, and nothing in the product may claim that it is. This is the one place it
+//! will happen in. The spool takes records only, and a [`Record`] of a request is made from [`Scrubbed`] only, so no code
+//! path can spool what did not come through here.
+
+use bytes::Bytes;
+use picket_common::ids::EventId;
+use picket_common::record::{Record, RecordHeader};
+
+use crate::pipeline::Submission;
+use crate::quota::Admitted;
+
+/// A submission that may be written to disk.
+#[derive(Debug)]
+pub struct Scrubbed(Submission);
+
+impl Scrubbed {
+    /// The event id that the client is told.
+    #[must_use]
+    pub const fn event_id(&self) -> Option<EventId> {
+        self.0.envelope.event_id()
+    }
+}
+
+/// Applies the project's scrubbing rules.
+#[must_use]
+pub fn scrub(admitted: Admitted) -> Scrubbed {
+    Scrubbed(admitted.into_submission())
+}
+
+impl From<Scrubbed> for Record {
+    fn from(Scrubbed(submission): Scrubbed) -> Self {
+        let Submission { project_id, public_key, received_at, envelope, .. } = submission;
+        let mut body = Vec::with_capacity(envelope.serialized_len());
+        // Writing into a vector can't fail.
+        let _ = envelope.write_to(&mut body);
+        let header = RecordHeader { project_id, public_key, received_at, event_id: envelope.event_id() };
+        Self { header, body: Bytes::from(body) }
+    }
+}

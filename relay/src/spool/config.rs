@@ -1,0 +1,95 @@
+//! The `[spool]` section: how much the spool may hold, how it groups commits, what it leaves free on the disk.
+
+use picket_common::config::{ByteSize, InvalidValue, Validate};
+use picket_common::wire::MAX_BATCH_RAW;
+use serde::{Deserialize, Serialize};
+
+/// The `[spool]` section of `relay.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpoolConfig {
+    /// Most stored (compressed) bytes of unacknowledged batches. At the budget new records are refused; nothing accepted
+    /// is dropped. What waits in the queue may come on top, so the budget is overshot by `queue_bytes` at most.
+    pub max_bytes: ByteSize,
+    /// New records are refused while the spool's file system has less than this free. 0 switches the guard off.
+    pub min_free_bytes: ByteSize,
+    /// A commit takes waiting records until their raw bytes reach this. A larger record makes a batch of its own.
+    pub batch_bytes: ByteSize,
+    /// A commit takes at most this many records.
+    pub batch_records: usize,
+    /// Most records that wait for the commit thread; further appends wait for a place.
+    pub queue_records: usize,
+    /// Most raw bytes that wait for the commit thread; further appends wait for room.
+    pub queue_bytes: ByteSize,
+    /// zstd level of the batches, 1 to 19. Measured on SDK events in batches of 200: level 1 compresses 9.05 times at
+    /// 342 MB/s, level 3 compresses 9.19 times at 183 MB/s.
+    pub compression_level: i32,
+    /// Most bytes of batches set aside; beyond it the oldest of them go, counted.
+    pub quarantine_max_bytes: ByteSize,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: ByteSize::gib(10),
+            min_free_bytes: ByteSize::mib(256),
+            batch_bytes: ByteSize::mib(1),
+            batch_records: 512,
+            queue_records: 4096,
+            queue_bytes: ByteSize::mib(32),
+            compression_level: 1,
+            quarantine_max_bytes: ByteSize::mib(64),
+        }
+    }
+}
+
+impl Validate for SpoolConfig {
+    fn validate(&self) -> Result<(), InvalidValue> {
+        let at_least = |key: &str, value: u64, least: u64| {
+            if value < least {
+                return Err(InvalidValue::new(key, format!("{value} is too small, use {least} or more")));
+            }
+            Ok(())
+        };
+        at_least("spool.max_bytes", self.max_bytes.as_u64(), ByteSize::mib(1).as_u64())?;
+        at_least("spool.batch_bytes", self.batch_bytes.as_u64(), ByteSize::kib(4).as_u64())?;
+        at_least("spool.batch_records", self.batch_records as u64, 1)?;
+        at_least("spool.queue_records", self.queue_records as u64, 1)?;
+        at_least("spool.queue_bytes", self.queue_bytes.as_u64(), ByteSize::mib(1).as_u64())?;
+        if self.batch_bytes.as_u64() > MAX_BATCH_RAW as u64 / 2 {
+            let most = ByteSize::bytes(MAX_BATCH_RAW as u64 / 2);
+            return Err(InvalidValue::new("spool.batch_bytes", format!("{} is over {most}", self.batch_bytes)));
+        }
+        // The permits of the queue are counted in KiB and tokio's semaphore holds 2^29 of them or more.
+        if self.queue_bytes > ByteSize::gib(16) {
+            return Err(InvalidValue::new("spool.queue_bytes", format!("{} is over 16 GiB", self.queue_bytes)));
+        }
+        if !(1..=19).contains(&self.compression_level) {
+            let problem = format!("{} is no zstd level, use 1 to 19", self.compression_level);
+            return Err(InvalidValue::new("spool.compression_level", problem));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_bad_values_name_their_key() {
+        SpoolConfig::default().validate().unwrap();
+        let table = [
+            (SpoolConfig { max_bytes: ByteSize::bytes(1), ..SpoolConfig::default() }, "spool.max_bytes"),
+            (SpoolConfig { batch_bytes: ByteSize::gib(1), ..SpoolConfig::default() }, "spool.batch_bytes"),
+            (SpoolConfig { batch_records: 0, ..SpoolConfig::default() }, "spool.batch_records"),
+            (SpoolConfig { queue_records: 0, ..SpoolConfig::default() }, "spool.queue_records"),
+            (SpoolConfig { queue_bytes: ByteSize::bytes(0), ..SpoolConfig::default() }, "spool.queue_bytes"),
+            (SpoolConfig { compression_level: 99, ..SpoolConfig::default() }, "spool.compression_level"),
+        ];
+        for (config, key) in table {
+            assert_eq!(config.validate().unwrap_err().key, key);
+        }
+    }
+}

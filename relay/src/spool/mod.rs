@@ -1,0 +1,385 @@
+//! The spool: every accepted record is durable here before its client hears 200, and stays until an aggregator has it.
+//!
+//! # Invariants
+//! 1. [`Spool::append`] returns a sequence only after the write that holds the record was fsynced.
+//! 2. Every record has a sequence; sequences count from 1 without gaps and are never given twice under one spool id, not
+//!    even after everything was acknowledged and deleted, nor after a crash.
+//! 3. A batch is sealed once: the records of one commit, compressed into one zstd frame, with its header. It is stored, read
+//!    and sent in these bytes until it is deleted.
+//! 4. Readers see a batch only after its fsync ([`Spool::subscribe`]); what was not promised to a client is never sent.
+//! 5. A batch leaves by an acknowledgement, because the aggregator says it has it, or into the quarantine, counted and
+//!    logged. Nothing else deletes.
+//! 6. After a failed write nothing is trusted: the spool refuses everything until the process starts anew. A kernel may drop
+//!    the dirty pages of a failed fsync, so a second fsync that succeeds proves nothing.
+//! 7. Memory is bounded: the queue by records and bytes, a commit by its batch, the database by its settings, all
+//!    independent of how much is spooled. Opening reads the headers, never the payloads.
+//!
+//! # On disk
+//! ```text
+//! data_dir/spool/                RocksDB; one process at a time
+//! ├─ headers     first sequence: u64 BE -> JSON of the BatchHeader and the oldest received_at
+//! ├─ batches     first sequence: u64 BE -> payload: zstd frame of records (picket_common::record), in blob files
+//! ├─ state       format_version, spool_id, next_sequence: u64 BE, project_configuration, quarantine
+//! └─ quarantine  first sequence: u64 BE -> why, header and payload of a batch set aside
+//! ```
+//! The checksum of a payload is in its header (CRC-32C), checked whenever the payload is read.
+//!
+//! # Operations, in the order of a record's life
+//! - **append** (`committer`): waits for a place in the bounded queue, hands the record to the one commit thread, waits. The
+//!   thread takes all that wait, up to a batch, gives them sequences, encodes and compresses them, writes header, payload and
+//!   next sequence in one synced `WriteBatch`, publishes the new end and wakes the waiters. While it waits for the disk the
+//!   next batch gathers: the slower the disk, the larger the groups.
+//! - **read** (`reader`): from a cursor of the reader's up to the published end, always by seek, so tombstones of deleted batches
+//!   are not walked over. A batch whose bytes do not match is set aside and the reading goes on.
+//! - **acknowledge** (`removal`): deletes one batch, in any order; asking twice does no harm. Not synced.
+//! - **recover**: `open` replays the log, counts the headers and goes on at the stored next sequence.
+//!
+//! What it does not do: know what is in a record, talk to anyone, decide what to drop. At its budget it refuses.
+
+mod committer;
+mod config;
+mod disk_guard;
+mod error;
+mod metrics;
+mod quarantine;
+mod reader;
+mod removal;
+mod store;
+mod usage;
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use picket_common::ids::{Sequence, SpoolId};
+use picket_common::record::Record;
+use prometheus_client::registry::Registry;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+pub use committer::Committer;
+pub use config::SpoolConfig;
+pub use error::{AppendError, SpoolError};
+pub use quarantine::SetAsideReason;
+pub use reader::{Oversized, ReadLimit, SealedBatch};
+pub use usage::SpoolUsage;
+
+use committer::{Append, Command};
+use disk_guard::DiskGuard;
+use metrics::SpoolMetrics;
+use removal::Removal;
+use store::{STATE_FORMAT, STATE_NEXT, STATE_SPOOL_ID, Store, spool_id_from_state};
+use usage::Counters;
+
+/// The on-disk format this version writes and reads.
+const FORMAT_VERSION: u32 = 1;
+const STATE_PROJECTS: &[u8] = b"project_configuration";
+
+/// Largest record taken: alone in a batch it stays within the wire's bound on payloads even where nothing compresses
+/// (zstd then adds less than half a percent).
+const MAX_RECORD_BYTES: usize = picket_common::wire::MAX_BATCH_PAYLOAD - 8 * 1024 * 1024;
+
+/// The queue's permits stand for this many bytes each.
+const PERMIT_BYTES: usize = 1024;
+
+/// A handle on the spool; clones share it. The database closes when the last handle and the [`Committer`] are gone.
+#[derive(Clone)]
+pub struct Spool {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Command>,
+    /// Bounds the bytes in the queue; closed at shutdown.
+    room: Arc<Semaphore>,
+}
+
+/// What the handles and the commit thread share.
+struct Shared {
+    store: Store,
+    directory: PathBuf,
+    config: SpoolConfig,
+    /// Held for arithmetic only, never during I/O.
+    counters: Mutex<Counters>,
+    /// Serialises deletions; held during them. The commit thread never takes it.
+    removal: Mutex<Removal>,
+    id: Mutex<SpoolId>,
+    /// The last sequence that is on disk.
+    committed: watch::Sender<Sequence>,
+    failure: watch::Sender<Option<Arc<str>>>,
+    sealed_at_open: Sequence,
+    guard: DiskGuard,
+    metrics: SpoolMetrics,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The guarded sections do arithmetic and checked I/O; a panic in one leaves nothing half done that matters more than
+    // going on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Spool ===
+
+impl Spool {
+    /// Opens the spool in `directory`, making it if it is not there, and starts its commit thread. A new spool takes its
+    /// id from `random`. Blocking: replays the log and reads all headers.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: in use, unreadable, of an unknown format, damaged, or the thread can't be started.
+    pub fn open(
+        directory: &Path,
+        config: &SpoolConfig,
+        random: [u8; 16],
+    ) -> Result<(Self, Committer), SpoolError> {
+        committer::set_failpoints_up();
+        make_directory(directory)?;
+        let store = Store::open(directory)?;
+        let (id, next) = read_state(&store, directory, random)?;
+        let committed = Sequence::new(next.get() - 1);
+        let removal = Removal::load(&store)?;
+        let counters = Counters { quarantined_batches: removal.quarantined_batches(), ..Counters::default() };
+        let shared = Arc::new(Shared {
+            removal: Mutex::new(removal),
+            guard: DiskGuard::new(directory.to_owned(), config.min_free_bytes),
+            store,
+            directory: directory.to_owned(),
+            config: config.clone(),
+            counters: Mutex::new(counters),
+            id: Mutex::new(id),
+            committed: watch::Sender::new(committed),
+            failure: watch::Sender::new(None),
+            sealed_at_open: committed,
+            metrics: SpoolMetrics::new(),
+        });
+        shared.count_headers(committed)?;
+        let (queue, receiver) = mpsc::channel(config.queue_records);
+        let committer = Committer::start(Arc::clone(&shared), queue.clone(), receiver, next)?;
+        let room = Arc::new(Semaphore::new(config.queue_bytes.as_usize() / PERMIT_BYTES));
+        let spool = Self { shared, queue, room };
+        let usage = spool.usage();
+        tracing::info!(
+            spool_id = %id, batches = usage.batches, records = usage.records, bytes = usage.bytes, next = %next,
+            "spool opened"
+        );
+        Ok((spool, committer))
+    }
+
+    /// Appends a record; returns its sequence once it is on disk. Waits while the queue is full. If the caller goes away
+    /// meanwhile, the record may be stored all the same.
+    ///
+    /// # Errors
+    /// [`AppendError`]: in each case the client must not hear 200.
+    pub async fn append(&self, record: Record) -> Result<Sequence, AppendError> {
+        self.check_room()?;
+        let bytes = record.encoded_len_bound();
+        if bytes > MAX_RECORD_BYTES {
+            return Err(AppendError::TooLarge { bytes });
+        }
+        // A record larger than the whole queue takes all of it and so goes alone.
+        let most = self.shared.config.queue_bytes.as_usize() / PERMIT_BYTES;
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES).min(most)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| self.refusal())?;
+        let (reply, answer) = oneshot::channel();
+        let append = Append { record, reply, _permit: permit };
+        self.queue.send(Command::Append(append)).await.map_err(|_| self.refusal())?;
+        answer.await.unwrap_or_else(|_| Err(self.refusal()))
+    }
+
+    /// How full the spool is.
+    #[must_use]
+    pub fn usage(&self) -> SpoolUsage {
+        let counters = lock(&self.shared.counters).clone();
+        SpoolUsage {
+            batches: counters.batches,
+            records: counters.records,
+            bytes: counters.bytes,
+            budget: self.shared.config.max_bytes,
+            oldest_received_at: counters.oldest.map(|(_, received_at)| received_at),
+            accepted_total: counters.accepted_total,
+            quarantined_batches: counters.quarantined_batches,
+        }
+    }
+
+    /// Whether an append would be let in at the moment. May ask the file system, once a second.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.check_room().is_ok()
+    }
+
+    /// The id under which batches are sent.
+    #[must_use]
+    pub fn id(&self) -> SpoolId {
+        *lock(&self.shared.id)
+    }
+
+    /// The last sequence on disk, now and whenever it grows; 0 before the first record.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Sequence> {
+        self.shared.committed.subscribe()
+    }
+
+    /// The last sequence that was on disk when this process opened the spool; 0 for a new one.
+    #[must_use]
+    pub fn sealed_at_open(&self) -> Sequence {
+        self.shared.sealed_at_open
+    }
+
+    /// Waits until the spool fails for good and says why. The process should then end, so that it starts anew on files that
+    /// RocksDB has checked.
+    pub async fn failed(&self) -> Arc<str> {
+        let mut failure = self.shared.failure.subscribe();
+        loop {
+            if let Some(reason) = failure.borrow_and_update().clone() {
+                return reason;
+            }
+            // The sender lives in `self`, so this never errs.
+            if failure.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Takes a new id for everything that is still spooled and all that follows; synced. For a directory that was copied or
+    /// turned back, where the aggregator knows sequences under the old id that were given to other records here. Blocking.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if it can't be written; the old id then stays.
+    pub fn renew_identity(&self, random: [u8; 16]) -> Result<SpoolId, SpoolError> {
+        let id = SpoolId::from_random(random);
+        self.shared.store.put_state(&[(STATE_SPOOL_ID, id.to_string().as_bytes())])?;
+        *lock(&self.shared.id) = id;
+        Ok(id)
+    }
+
+    /// The stored project configuration, as [`Self::put_project_configuration`] got it. Blocking.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if it can't be read.
+    pub(crate) fn project_configuration(&self) -> Result<Option<Vec<u8>>, SpoolError> {
+        self.shared.store.state(STATE_PROJECTS)
+    }
+
+    /// Stores the project configuration, synced. Blocking.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if it can't be written; the former one then stays.
+    pub(crate) fn put_project_configuration(&self, encoded: &[u8]) -> Result<(), SpoolError> {
+        self.shared.refuse_if_failed()?;
+        self.shared.store.put_state(&[(STATE_PROJECTS, encoded)])
+    }
+
+    /// Registers the spool's metrics (`spool_…`); the registry's prefix is the caller's.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
+    }
+
+    fn check_room(&self) -> Result<(), AppendError> {
+        if let Some(reason) = self.shared.failure.borrow().clone() {
+            return Err(AppendError::Failed(reason));
+        }
+        let is_full = lock(&self.shared.counters).bytes >= self.shared.config.max_bytes.as_u64();
+        if is_full || !self.shared.guard.has_room() {
+            return Err(AppendError::Full);
+        }
+        Ok(())
+    }
+
+    /// Why the commit thread takes nothing any more.
+    fn refusal(&self) -> AppendError {
+        self.shared.failure.borrow().clone().map_or(AppendError::Closed, AppendError::Failed)
+    }
+}
+
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spool").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn refuse_if_failed(&self) -> Result<(), SpoolError> {
+        self.failure.borrow().clone().map_or(Ok(()), |reason| Err(SpoolError::Failed(reason)))
+    }
+
+    /// The spool refuses everything from here on.
+    fn fail(&self, reason: &Arc<str>) {
+        tracing::error!(%reason, directory = %self.directory.display(), "the spool can't write and takes no more records");
+        self.failure.send_replace(Some(Arc::clone(reason)));
+    }
+
+    /// Counts what is there, once, at open. A header that can't be read takes its batch to the quarantine.
+    fn count_headers(&self, committed: Sequence) -> Result<(), SpoolError> {
+        let mut unreadable = Vec::new();
+        let mut last = Sequence::new(0);
+        for raw in self.store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)) {
+            let raw = raw?;
+            match raw.parse() {
+                Ok(stored) => {
+                    last = stored.header.last;
+                    lock(&self.counters).add(&stored);
+                }
+                Err(problem) => unreadable.push((raw, problem)),
+            }
+        }
+        if last > committed {
+            let problem = format!("a batch ends at {last}, but the next sequence is stored as {}", committed.advanced_by(1));
+            return Err(SpoolError::Damaged { directory: self.directory.clone(), problem });
+        }
+        for (raw, problem) in unreadable {
+            lock(&self.counters).batches += 1;
+            self.set_aside(&raw, SetAsideReason::Damaged, &problem)?;
+        }
+        self.publish_usage();
+        Ok(())
+    }
+
+    fn publish_usage(&self) {
+        let (records, bytes) = {
+            let counters = lock(&self.counters);
+            (counters.records, counters.bytes)
+        };
+        self.metrics.records.set(i64::try_from(records).unwrap_or(i64::MAX));
+        self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), SpoolError> {
+    let failed = |source| SpoolError::Directory { directory: directory.to_owned(), source };
+    if directory.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    // RocksDB syncs what is in its directory; that the directory itself survives a power cut is ours to see to.
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+}
+
+/// The spool's id and next sequence; a new spool gets both.
+fn read_state(store: &Store, directory: &Path, random: [u8; 16]) -> Result<(SpoolId, Sequence), SpoolError> {
+    let damaged =
+        |problem: &str| SpoolError::Damaged { directory: directory.to_owned(), problem: problem.to_owned() };
+    let Some(format) = store.state(STATE_FORMAT)? else {
+        if store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)).next().is_some() {
+            return Err(damaged("there are batches but no format version"));
+        }
+        let id = SpoolId::from_random(random);
+        store.put_state(&[
+            (STATE_FORMAT, FORMAT_VERSION.to_string().as_bytes()),
+            (STATE_SPOOL_ID, id.to_string().as_bytes()),
+            (STATE_NEXT, &Sequence::FIRST.to_key()),
+        ])?;
+        return Ok((id, Sequence::FIRST));
+    };
+    if format != FORMAT_VERSION.to_string().as_bytes() {
+        return Err(SpoolError::UnknownFormat {
+            directory: directory.to_owned(),
+            found: String::from_utf8_lossy(&format).into_owned(),
+            known: FORMAT_VERSION,
+        });
+    }
+    let id = store.state(STATE_SPOOL_ID)?.and_then(|value| spool_id_from_state(&value));
+    let next = store.state(STATE_NEXT)?.and_then(|value| Sequence::from_key(&value)).filter(|next| next.get() > 0);
+    Ok((id.ok_or_else(|| damaged("the spool id is missing"))?, next.ok_or_else(|| damaged("the next sequence is missing"))?))
+}

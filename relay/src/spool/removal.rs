@@ -1,0 +1,163 @@
+//! How batches leave the queue: acknowledged, known to be stored, or set aside. Blocking.
+//!
+//! Deletions are not synced. If a power cut brings a batch back, it is sent again and the aggregator answers that it has it.
+
+use picket_common::ids::Sequence;
+use picket_common::timestamp::Timestamp;
+
+use super::error::SpoolError;
+use super::quarantine::{SetAside, SetAsideReason, Totals};
+use super::store::{RawHeader, Store};
+use super::{Shared, Spool, lock};
+
+/// Space of deleted payloads is given back each time this much was deleted. Blob files are about 8 MiB, so smaller steps
+/// would find little, and larger ones would leave much lying about in an idle relay.
+const RECLAIM_BYTES: u64 = 64 * 1024 * 1024;
+/// Deletions in one write.
+const DELETE_CHUNK: usize = 256;
+
+/// What deletions keep track of.
+pub(super) struct Removal {
+    quarantine: Totals,
+    /// Payload bytes deleted since space was last given back.
+    unreclaimed: u64,
+}
+
+impl Removal {
+    pub(super) fn load(store: &Store) -> Result<Self, SpoolError> {
+        Ok(Self { quarantine: Totals::load(store)?, unreclaimed: 0 })
+    }
+
+    pub(super) const fn quarantined_batches(&self) -> u64 {
+        self.quarantine.batches
+    }
+}
+
+impl Spool {
+    /// The aggregator has the batch `first..=last` on disk: deletes it. Acknowledgements may come in any order and more
+    /// than once. Blocking.
+    ///
+    /// # Errors
+    /// [`SpoolError::WrongBounds`] if the batch was sealed in others, nothing is deleted then;
+    /// [`SpoolError::Storage`] if the database fails.
+    pub fn acknowledge(&self, first: Sequence, last: Sequence) -> Result<(), SpoolError> {
+        let shared = &self.shared;
+        shared.refuse_if_failed()?;
+        let mut removal = lock(&shared.removal);
+        let Some(raw) = shared.store.header(first)? else {
+            return Ok(());
+        };
+        let Ok(stored) = raw.parse() else {
+            // It was read to be sent, so it can't be unreadable unless it was damaged since. The next reader sees to it.
+            return Ok(());
+        };
+        if stored.header.last != last {
+            return Err(SpoolError::WrongBounds { first, last, sealed_last: stored.header.last });
+        }
+        shared.store.delete(&[first])?;
+        shared.uncount(first, stored.header.records(), stored.header.payload_bytes)?;
+        removal.reclaim_after(&shared.store, stored.header.payload_bytes, first);
+        Ok(())
+    }
+
+    /// The aggregator has everything up to `up_to`: deletes the batches that end there or before, and says how many they
+    /// were. Blocking.
+    ///
+    /// The caller must be sure that `up_to` speaks of this spool's own records: a directory that was copied or turned back
+    /// gives sequences to new records that the aggregator knows from old ones. See the uplink's session.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if the database fails; what was deleted until then is.
+    pub fn forget_stored(&self, up_to: Sequence) -> Result<u64, SpoolError> {
+        let shared = &self.shared;
+        shared.refuse_if_failed()?;
+        let mut removal = lock(&shared.removal);
+        let mut forgotten = 0;
+        loop {
+            let mut chunk = Vec::with_capacity(DELETE_CHUNK);
+            for raw in shared.store.headers(Sequence::new(0), up_to).take(DELETE_CHUNK) {
+                // One that can't be read is left to the reader, which sets it aside.
+                if let Ok(stored) = raw?.parse()
+                    && stored.header.last <= up_to
+                {
+                    chunk.push(stored.header);
+                }
+            }
+            let Some(end) = chunk.last().map(|header| header.first) else {
+                return Ok(forgotten);
+            };
+            let firsts: Vec<_> = chunk.iter().map(|header| header.first).collect();
+            shared.store.delete(&firsts)?;
+            for header in &chunk {
+                shared.uncount(header.first, header.records(), header.payload_bytes)?;
+            }
+            forgotten += chunk.len() as u64;
+            removal.reclaim_after(&shared.store, chunk.iter().map(|header| header.payload_bytes).sum(), end);
+        }
+    }
+
+    /// Moves the batch that starts at `first` to the quarantine, because the aggregator refused it for good. Blocking.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if the database fails; the batch then stays in the queue.
+    pub fn set_aside(&self, first: Sequence, reason: SetAsideReason, detail: &str) -> Result<(), SpoolError> {
+        self.shared.refuse_if_failed()?;
+        match self.shared.store.header(first)? {
+            Some(raw) => self.shared.set_aside(&raw, reason, detail),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Removal {
+    fn reclaim_after(&mut self, store: &Store, deleted: u64, end: Sequence) {
+        self.unreclaimed += deleted;
+        if self.unreclaimed >= RECLAIM_BYTES {
+            self.unreclaimed = 0;
+            store.reclaim(end);
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn set_aside(&self, raw: &RawHeader, reason: SetAsideReason, detail: &str) -> Result<(), SpoolError> {
+        let mut removal = lock(&self.removal);
+        if self.store.header(raw.first)?.is_none() {
+            return Ok(());
+        }
+        let header = raw.parse().ok().map(|stored| stored.header);
+        let payload = self.store.payload(raw.first).unwrap_or_default();
+        let batch =
+            SetAside { first: raw.first, reason, detail, header_json: &raw.json, payload: &payload };
+        removal.quarantine.take(&self.store, &batch, self.config.quarantine_max_bytes)?;
+        let (records, bytes) = header.map_or((0, 0), |header| (header.records(), header.payload_bytes));
+        tracing::error!(
+            first = %raw.first, records, bytes, reason = reason.as_str(), detail,
+            "a batch was set aside; it stays in the spool's quarantine and is not sent"
+        );
+        lock(&self.counters).quarantined_batches = removal.quarantine.batches;
+        self.metrics.count_quarantined(reason);
+        self.uncount(raw.first, records, bytes)
+    }
+
+    /// Takes a deleted batch out of the counters. The caller holds the removal lock.
+    fn uncount(&self, first: Sequence, records: u64, bytes: u64) -> Result<(), SpoolError> {
+        let was_oldest = lock(&self.counters).oldest.is_some_and(|(oldest, _)| oldest == first);
+        if was_oldest {
+            let mut next = self.oldest_from(first)?;
+            // A batch committed after that look did not become the oldest, because `first` was still it: look again.
+            if next.is_none() && lock(&self.counters).batches > 1 {
+                next = self.oldest_from(first)?;
+            }
+            lock(&self.counters).oldest = next;
+        }
+        lock(&self.counters).subtract(records, bytes);
+        self.publish_usage();
+        Ok(())
+    }
+
+    fn oldest_from(&self, first: Sequence) -> Result<Option<(Sequence, Timestamp)>, SpoolError> {
+        let next = self.store.headers(first, Sequence::new(u64::MAX - 1)).next().transpose()?;
+        Ok(next.and_then(|raw| Some((raw.first, raw.parse().ok()?.oldest_received_at))))
+    }
+}

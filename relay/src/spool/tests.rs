@@ -1,0 +1,283 @@
+//! The spool on real files: what was answered is there, sequences never come again, damage does not spread.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use picket_common::config::ByteSize;
+use picket_common::ids::{EventId, ProjectId, PublicKey, Sequence};
+use picket_common::record::{Record, RecordHeader, RecordReader};
+use picket_common::timestamp::Timestamp;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::*;
+
+pub(super) const ALL: ReadLimit = ReadLimit { batches: usize::MAX, bytes: u64::MAX, oversized: Oversized::Take };
+
+pub(super) fn record(body: impl Into<Bytes>, received_at: u64) -> Record {
+    Record {
+        header: RecordHeader {
+            project_id: ProjectId::new(1),
+            public_key: PublicKey::from_random([7; 16]),
+            received_at: Timestamp::from_millis(received_at),
+            event_id: Some(EventId::from_random([9; 16])),
+        },
+        body: body.into(),
+    }
+}
+
+pub(super) fn small() -> SpoolConfig {
+    SpoolConfig { min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() }
+}
+
+pub(super) fn open(directory: &TempDir, config: &SpoolConfig) -> (Spool, Committer) {
+    Spool::open(&directory.path().join("spool"), config, [1; 16]).unwrap()
+}
+
+async fn reopen(directory: &TempDir, config: &SpoolConfig, spool: Spool, committer: Committer) -> (Spool, Committer) {
+    drop(spool);
+    committer.close().await;
+    open(directory, config)
+}
+
+/// Bodies that do not compress, so that budgets in stored bytes can be reasoned about.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    })
+    .take(length)
+    .collect()
+}
+
+fn bodies(spool: &Spool) -> Vec<Bytes> {
+    let batches = spool.read_from(Sequence::FIRST, ALL).unwrap();
+    batches.iter().flat_map(records).map(|record| record.body).collect()
+}
+
+pub(super) fn records(batch: &SealedBatch) -> Vec<Record> {
+    let raw = zstd::bulk::decompress(&batch.payload, usize::try_from(batch.header.raw_bytes).unwrap()).unwrap();
+    let records: Vec<_> = RecordReader::new(Bytes::from(raw)).collect::<Result<_, _>>().unwrap();
+    assert_eq!(records.len() as u64, batch.header.records());
+    records
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    for number in 0..10_u64 {
+        assert_eq!(spool.append(record(format!("body {number}"), number)).await, Ok(Sequence::new(number + 1)));
+    }
+    let usage = spool.usage();
+    let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
+    let expected: Vec<_> = (0..10).map(|number| Bytes::from(format!("body {number}"))).collect();
+    assert_eq!(bodies(&spool), expected);
+    assert_eq!(spool.usage(), SpoolUsage { accepted_total: 0, ..usage });
+    assert_eq!(spool.sealed_at_open(), Sequence::new(10));
+}
+
+#[tokio::test]
+async fn records_that_wait_together_share_a_batch_without_gaps() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _committer) = open(&directory, &small());
+    let appends = (0..200_u64).map(|number| {
+        let spool = spool.clone();
+        tokio::spawn(async move { spool.append(record(number.to_string(), number)).await.unwrap() })
+    });
+    let mut sequences = Vec::new();
+    for append in appends.collect::<Vec<_>>() {
+        sequences.push(append.await.unwrap().get());
+    }
+    sequences.sort_unstable();
+    assert_eq!(sequences, (1..=200).collect::<Vec<_>>());
+    let batches = spool.read_from(Sequence::FIRST, ALL).unwrap();
+    assert!(batches.len() < 200, "every record had a batch of its own");
+    let mut next = Sequence::FIRST;
+    for batch in &batches {
+        assert_eq!(batch.header.first, next);
+        assert_eq!(batch.header.spool_id, spool.id());
+        records(batch);
+        next = batch.header.last.advanced_by(1);
+    }
+}
+
+#[tokio::test]
+async fn sequences_never_come_again_even_after_everything_was_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    let id = spool.id();
+    spool.append(record("a", 1)).await.unwrap();
+    spool.append(record("b", 2)).await.unwrap();
+    for batch in spool.read_from(Sequence::FIRST, ALL).unwrap() {
+        spool.acknowledge(batch.header.first, batch.header.last).unwrap();
+    }
+    assert_eq!((spool.usage().records, spool.usage().bytes, spool.usage().oldest_received_at), (0, 0, None));
+    let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
+    assert_eq!(spool.append(record("c", 3)).await, Ok(Sequence::new(3)));
+    assert_eq!(spool.id(), id);
+}
+
+#[tokio::test]
+async fn acknowledgements_may_come_in_any_order_and_twice_but_not_in_other_bounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _committer) = open(&directory, &small());
+    for number in 1..=3_u64 {
+        spool.append(record(number.to_string(), number)).await.unwrap();
+    }
+    let sequence = Sequence::new;
+    assert!(matches!(spool.acknowledge(sequence(2), sequence(3)), Err(SpoolError::WrongBounds { .. })));
+    spool.acknowledge(sequence(2), sequence(2)).unwrap();
+    spool.acknowledge(sequence(2), sequence(2)).unwrap();
+    assert_eq!(spool.usage().oldest_received_at, Some(Timestamp::from_millis(1)));
+    spool.acknowledge(sequence(1), sequence(1)).unwrap();
+    assert_eq!(spool.usage().oldest_received_at, Some(Timestamp::from_millis(3)));
+    assert_eq!(bodies(&spool), ["3"]);
+    assert_eq!(spool.forget_stored(sequence(3)).unwrap(), 1);
+    assert_eq!(spool.usage().batches, 0);
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_set_aside_and_the_rest_flows() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    for number in 1..=3_u64 {
+        spool.append(record(number.to_string(), number)).await.unwrap();
+    }
+    spool.shared.store.damage_payload(Sequence::new(2), b"not what was sealed");
+    assert_eq!(bodies(&spool), ["1", "3"]);
+    assert_eq!(spool.usage().quarantined_batches, 1);
+    assert_eq!(spool.usage().records, 2);
+    let kept: Vec<_> = spool.shared.store.quarantine().map(Result::unwrap).collect();
+    assert_eq!(kept[0].0, Sequence::new(2));
+    assert!(kept[0].1.ends_with(b"not what was sealed"));
+    let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
+    assert_eq!(spool.usage().quarantined_batches, 1);
+    assert_eq!(bodies(&spool), ["1", "3"]);
+}
+
+#[tokio::test]
+async fn the_quarantine_is_bounded_and_loses_its_oldest_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = SpoolConfig { quarantine_max_bytes: ByteSize::kib(64), ..small() };
+    let (spool, _committer) = open(&directory, &config);
+    for number in 1..=4_u64 {
+        spool.append(record(noise(30_000, number), number)).await.unwrap();
+        spool.set_aside(Sequence::new(number), SetAsideReason::RefusedCorrupt, "test").unwrap();
+    }
+    let kept: Vec<_> = spool.shared.store.quarantine().map(|entry| entry.unwrap().0.get()).collect();
+    assert_eq!(kept, [3, 4]);
+    assert_eq!(spool.usage().quarantined_batches, 2);
+    assert_eq!(spool.usage().records, 0);
+}
+
+#[tokio::test]
+async fn a_full_spool_refuses_and_recovers_after_an_acknowledgement() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = SpoolConfig { max_bytes: ByteSize::mib(1), ..small() };
+    let (spool, _committer) = open(&directory, &config);
+    spool.append(record(noise(600_000, 1), 1)).await.unwrap();
+    spool.append(record(noise(600_000, 2), 2)).await.unwrap();
+    assert!(!spool.has_room());
+    assert_eq!(spool.append(record("more", 3)).await, Err(AppendError::Full));
+    spool.acknowledge(Sequence::new(1), Sequence::new(1)).unwrap();
+    assert_eq!(spool.append(record("more", 3)).await, Ok(Sequence::new(3)));
+}
+
+#[tokio::test]
+async fn a_disk_with_too_little_room_refuses() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = SpoolConfig { min_free_bytes: ByteSize::bytes(u64::MAX), ..small() };
+    let (spool, _committer) = open(&directory, &config);
+    assert_eq!(spool.append(record("a", 1)).await, Err(AppendError::Full));
+}
+
+#[tokio::test]
+async fn a_read_stops_at_its_limit_but_never_starves() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _committer) = open(&directory, &small());
+    for number in 1..=3_u64 {
+        spool.append(record(noise(10_000, number), number)).await.unwrap();
+    }
+    let read = |batches, bytes, oversized| {
+        spool.read_from(Sequence::FIRST, ReadLimit { batches, bytes, oversized }).unwrap().len()
+    };
+    assert_eq!(read(2, u64::MAX, Oversized::Leave), 2);
+    assert_eq!(read(9, 25_000, Oversized::Leave), 2);
+    assert_eq!(read(9, 1, Oversized::Take), 1);
+    assert_eq!(read(9, 1, Oversized::Leave), 0);
+    assert_eq!(spool.read_from(Sequence::new(4), ALL).unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_spool_in_use_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_spool, _committer) = open(&directory, &small());
+    let second = Spool::open(&directory.path().join("spool"), &small(), [2; 16]);
+    assert!(matches!(second, Err(SpoolError::InUse { .. })), "{second:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    spool.shared.store.put_state(&[(STATE_FORMAT, b"99")]).unwrap();
+    drop(spool);
+    committer.close().await;
+    let opened = Spool::open(&directory.path().join("spool"), &small(), [2; 16]);
+    assert!(matches!(opened, Err(SpoolError::UnknownFormat { .. })), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_closed_spool_commits_what_waits_and_takes_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    let waiting = tokio::spawn({
+        let spool = spool.clone();
+        async move { spool.append(record("waiting", 1)).await }
+    });
+    let mut committed = spool.subscribe();
+    timeout(Duration::from_secs(30), committed.wait_for(|last| last.get() == 1)).await.unwrap().unwrap();
+    committer.close().await;
+    assert_eq!(waiting.await.unwrap(), Ok(Sequence::FIRST));
+    assert_eq!(spool.append(record("late", 2)).await, Err(AppendError::Closed));
+}
+
+#[tokio::test]
+async fn after_a_failed_write_nothing_is_taken_or_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _committer) = open(&directory, &small());
+    spool.append(record("a", 1)).await.unwrap();
+    spool.shared.fail(&"the disk is gone".into());
+    assert_eq!(spool.append(record("b", 2)).await, Err(AppendError::Failed("the disk is gone".into())));
+    assert!(matches!(spool.read_from(Sequence::FIRST, ALL), Err(SpoolError::Failed(_))));
+    assert!(matches!(spool.acknowledge(Sequence::FIRST, Sequence::FIRST), Err(SpoolError::Failed(_))));
+    assert_eq!(&*timeout(Duration::from_secs(30), spool.failed()).await.unwrap(), "the disk is gone");
+}
+
+#[tokio::test]
+async fn a_record_larger_than_the_queue_goes_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = SpoolConfig { queue_bytes: ByteSize::mib(1), ..small() };
+    let (spool, _committer) = open(&directory, &config);
+    let large = record(noise(3_000_000, 1), 1);
+    assert_eq!(spool.append(large.clone()).await, Ok(Sequence::FIRST));
+    assert_eq!(bodies(&spool), [large.body]);
+}
+
+#[tokio::test]
+async fn a_new_identity_covers_what_is_spooled_already_and_survives() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    let old = spool.id();
+    spool.append(record("a", 1)).await.unwrap();
+    let new = spool.renew_identity([5; 16]).unwrap();
+    assert_ne!(old, new);
+    assert_eq!(spool.read_from(Sequence::FIRST, ALL).unwrap()[0].header.spool_id, new);
+    let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
+    assert_eq!(spool.id(), new);
+}

@@ -1,0 +1,56 @@
+//! How full the spool is: counted at open by one pass over the headers, then kept with every change.
+
+use picket_common::config::ByteSize;
+use picket_common::ids::Sequence;
+use picket_common::timestamp::Timestamp;
+
+use super::store::StoredHeader;
+
+/// How full the spool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolUsage {
+    /// Sealed batches that no aggregator has acknowledged.
+    pub batches: u64,
+    /// Their records.
+    pub records: u64,
+    /// Their stored (compressed) bytes.
+    pub bytes: u64,
+    /// `spool.max_bytes`.
+    pub budget: ByteSize,
+    /// When the oldest of the records was received.
+    pub oldest_received_at: Option<Timestamp>,
+    /// Records committed since the spool was opened.
+    pub accepted_total: u64,
+    /// Batches set aside, of all time less those that had to go again.
+    pub quarantined_batches: u64,
+}
+
+/// The counters behind [`SpoolUsage`].
+#[derive(Debug, Default, Clone)]
+pub(super) struct Counters {
+    pub(super) batches: u64,
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    pub(super) accepted_total: u64,
+    pub(super) quarantined_batches: u64,
+    /// First sequence of the oldest batch, and when its oldest record was received.
+    pub(super) oldest: Option<(Sequence, Timestamp)>,
+}
+
+impl Counters {
+    /// Counts a batch that was just committed, or found at open.
+    pub(super) fn add(&mut self, stored: &StoredHeader) {
+        self.batches += 1;
+        self.records += stored.header.records();
+        self.bytes += stored.header.payload_bytes;
+        self.oldest.get_or_insert((stored.header.first, stored.oldest_received_at));
+    }
+
+    /// Takes a batch out. The oldest is the caller's to find anew.
+    pub(super) fn subtract(&mut self, records: u64, bytes: u64) {
+        debug_assert!(self.batches > 0 && self.records >= records && self.bytes >= bytes);
+        self.batches = self.batches.saturating_sub(1);
+        self.records = self.records.saturating_sub(records);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}

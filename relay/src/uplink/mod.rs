@@ -1,0 +1,284 @@
+//! The uplink: streams sealed batches to an aggregator and brings the projects' configuration back.
+//!
+//! # Invariants
+//! 1. A batch is deleted only after the aggregator acknowledged it, or said in its welcome that it has it.
+//! 2. Batches are sent in the order of their sequences, verbatim; their answers may come in any order. A batch without an
+//!    answer is sent again, in the next session if not in this one.
+//! 3. What is in flight is bounded by the aggregator's window and by our own, in batches and bytes.
+//! 4. Trouble with an aggregator never reaches the clients: the spool takes records meanwhile.
+//!
+//! # A connection's life
+//! ```text
+//! dial ──▶ Hello/Welcome ──▶ forget what is stored ──▶ send, settle, report ──▶ ended or lost
+//!   ▲  (each address of relay.json in order)                                      │
+//!   └──────────── jittered exponential wait, longer after a refusal ◀─────────────┘
+//! ```
+//!
+//! | task | owner | its queue | when full | at shutdown |
+//! | --- | --- | --- | --- | --- |
+//! | uplink ([`run`]) | `run.rs` | – | – | stops sending, waits a bounded time for answers, closes |
+//! | control reader | session | 2 messages to the session | waits, QUIC holds the aggregator back | aborted |
+//! | delivery, one a batch | session | the window | nothing more is sent | waited for, then aborted |
+//!
+//! New batches wake the uplink by the spool's watch; nothing polls.
+
+mod backoff;
+mod config;
+mod delivery;
+pub(crate) mod dial;
+mod error;
+mod in_flight;
+mod metrics;
+mod session;
+mod status;
+
+#[cfg(test)]
+pub(crate) mod fake_aggregator;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use picket_common::ids::Sequence;
+use picket_common::timestamp::Timestamp;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use config::UplinkConfig;
+pub use dial::DialError;
+pub use status::UplinkStatus;
+
+use crate::identity_store::RelayIdentity;
+use crate::outcome::Outcomes;
+use crate::projects::Projects;
+use crate::spool::Spool;
+use backoff::Backoff;
+use dial::{Dialled, dial, quic_config};
+use error::LinkError;
+use metrics::UplinkMetrics;
+use session::{Ended, Session, blocking};
+use status::StatusBoard;
+
+/// What the uplink works with.
+#[derive(Debug)]
+pub struct UplinkParts {
+    /// Who the relay is and whom it talks to.
+    pub identity: RelayIdentity,
+    /// Where the batches are.
+    pub spool: Spool,
+    /// Where configurations go.
+    pub projects: Projects,
+    /// Counts to report.
+    pub outcomes: Outcomes,
+    /// The `[uplink]` section.
+    pub config: UplinkConfig,
+    /// Where the status is shown.
+    pub status: watch::Sender<UplinkStatus>,
+}
+
+/// Registers the uplink's metrics at once; the future runs until `stop`.
+pub fn run(
+    parts: UplinkParts,
+    registry: &mut Registry,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let link = Link::new(parts, UplinkMetrics::registered(registry), system_random);
+    async move { link.run(&stop).await }
+}
+
+fn system_random() -> u64 {
+    // For jitter only; a host whose random source fails has other worries.
+    getrandom::u64().unwrap_or_default()
+}
+
+/// The uplink, across its connections.
+struct Link {
+    identity: RelayIdentity,
+    spool: Spool,
+    projects: Projects,
+    outcomes: Outcomes,
+    config: UplinkConfig,
+    status: StatusBoard,
+    metrics: UplinkMetrics,
+    random: fn() -> u64,
+    memory: Mutex<Memory>,
+}
+
+/// What outlives a connection.
+struct Memory {
+    /// No record above this was ever given to an aggregator under the spool's present id.
+    highest_sent: Sequence,
+    /// Something was acknowledged since the last wait.
+    has_progressed: bool,
+    /// What was last logged as a warning, so that it is not logged again at each attempt.
+    reported: Option<String>,
+}
+
+/// How a round through the aggregators ended.
+enum Round {
+    Stopped,
+    /// Wait, then begin another.
+    Again { is_refused: bool },
+}
+
+// === impl Link ===
+
+impl Link {
+    fn new(parts: UplinkParts, metrics: UplinkMetrics, random: fn() -> u64) -> Self {
+        let UplinkParts { identity, spool, projects, outcomes, config, status } = parts;
+        let memory = Memory { highest_sent: spool.sealed_at_open(), has_progressed: false, reported: None };
+        Self {
+            identity,
+            spool,
+            projects,
+            outcomes,
+            config,
+            status: StatusBoard::new(status),
+            metrics,
+            random,
+            memory: Mutex::new(memory),
+        }
+    }
+
+    async fn run(&self, stop: &CancellationToken) {
+        let quic = match quic_config(self.identity.tls.clone()) {
+            Ok(quic) => quic,
+            Err(error) => {
+                // An identity that loads makes a configuration; if not, the relay still spools.
+                self.report_trouble("this relay", &LinkError::Dial(error));
+                return stop.cancelled().await;
+            }
+        };
+        let mut backoff = Backoff::new(self.config.backoff_min.get(), self.config.backoff_max.get());
+        loop {
+            let Round::Again { is_refused } = self.round(&quic, stop).await else { break };
+            if self.take_progress() {
+                backoff.reset();
+            }
+            let mut wait = backoff.next((self.random)());
+            if is_refused {
+                wait = wait.max(self.config.refused_backoff.get());
+            }
+            tracing::debug!(wait = ?wait, "waiting before the next attempt to connect");
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                break;
+            }
+        }
+        self.status.disconnected(None, Timestamp::now());
+    }
+
+    /// Tries the aggregators in their order; the first that can be talked to is talked to until that ends.
+    async fn round(&self, quic: &quinn::ClientConfig, stop: &CancellationToken) -> Round {
+        let mut is_refused = !self.identity.relay.aggregators.is_empty();
+        for address in &self.identity.relay.aggregators {
+            let dialling = dial(address, quic, self.config.connect_timeout.get());
+            let Some(dialled) = stop.run_until_cancelled(dialling).await else { return Round::Stopped };
+            let ended = match dialled {
+                Ok(dialled) => self.talk(address, dialled, stop).await,
+                Err(error) => Err(LinkError::Dial(error)),
+            };
+            match ended {
+                Ok(Ended::Stopped) => return Round::Stopped,
+                Ok(Ended::Goodbye) => is_refused = false,
+                Err(error) => {
+                    is_refused &= error.is_refusal();
+                    self.report_trouble(address, &error);
+                    self.mend(&error).await;
+                }
+            }
+            if stop.is_cancelled() {
+                return Round::Stopped;
+            }
+            if self.has_progressed() {
+                // It worked until now: begin with the first address again.
+                break;
+            }
+        }
+        Round::Again { is_refused }
+    }
+
+    async fn talk(&self, address: &str, dialled: Dialled, stop: &CancellationToken) -> Result<Ended, LinkError> {
+        let beginning = Session::begin(self, dialled.connection.clone());
+        let Some(begun) = stop.run_until_cancelled(beginning).await else {
+            dialled.close("the relay is stopping").await;
+            return Ok(Ended::Stopped);
+        };
+        let ended = match begun {
+            Ok(mut session) => {
+                tracing::info!(address, spool_id = %self.spool.id(), "connected to the aggregator");
+                self.lock().reported = None;
+                self.metrics.connected.set(1);
+                self.status.connected(address, Timestamp::now());
+                session.run(stop).await
+            }
+            Err(error) => Err(error),
+        };
+        self.metrics.connected.set(0);
+        let reason = ended.as_ref().err().map(ToString::to_string);
+        self.status.disconnected(reason, Timestamp::now());
+        dialled.close(if ended.is_ok() { "the relay is done" } else { "the session failed" }).await;
+        ended
+    }
+
+    /// Gives the spool a new id where its old one can't be used any more.
+    async fn mend(&self, error: &LinkError) {
+        let consequence = match error {
+            LinkError::TurnedBack { .. } => "the spool's directory was turned back or copied",
+            LinkError::SpoolOwned => "the relay joined anew or the directory was copied; what was sent and not yet \
+                                      acknowledged may be stored twice",
+            _ => return,
+        };
+        let mut random = [0; 16];
+        random[..8].copy_from_slice(&(self.random)().to_be_bytes());
+        random[8..].copy_from_slice(&(self.random)().to_be_bytes());
+        let spool = self.spool.clone();
+        match blocking(move || spool.renew_identity(random)).await {
+            Ok(spool_id) => {
+                // The new id has sent nothing; the next welcome will say 0.
+                self.lock().highest_sent = Sequence::new(0);
+                tracing::warn!(%spool_id, consequence, "what is spooled is sent under a new spool id");
+            }
+            Err(error) => tracing::error!(%error, "the spool can't take a new id"),
+        }
+    }
+
+    /// A warning when the trouble is new, the status always.
+    fn report_trouble(&self, address: &str, error: &LinkError) {
+        let text = format!("{address}: {error}");
+        self.status.disconnected(Some(text.clone()), Timestamp::now());
+        let mut memory = self.lock();
+        if memory.reported.as_ref() == Some(&text) {
+            tracing::debug!(address, %error, "the aggregator still can't be used");
+        } else {
+            tracing::warn!(address, %error, "the aggregator can't be used, records are spooled meanwhile");
+            memory.reported = Some(text);
+        }
+    }
+
+    fn highest_sent(&self) -> Sequence {
+        self.lock().highest_sent
+    }
+
+    fn note_sent(&self, last: Sequence) {
+        let mut memory = self.lock();
+        memory.highest_sent = memory.highest_sent.max(last);
+    }
+
+    fn note_progress(&self) {
+        self.lock().has_progressed = true;
+    }
+
+    fn has_progressed(&self) -> bool {
+        self.lock().has_progressed
+    }
+
+    fn take_progress(&self) -> bool {
+        std::mem::take(&mut self.lock().has_progressed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        // Held for assignments only, so never poisoned halfway.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,366 @@
+//! One connection to one aggregator, from Hello to the end.
+//!
+//! Told in order: Hello and Welcome; the spool forgets what the aggregator has; then, as events come, batches are sent in
+//! order as far as the window goes, answers are acted on, configurations are stored, statistics are sent.
+//!
+//! A directory that was turned back (a restored snapshot, a log cut off by a bad sector) would give sequences to new records
+//! that the aggregator knows from other ones, and would take those for stored. It shows in the welcome: the aggregator has
+//! more than this spool held when it was opened or has sent since. Then only what was there at open is forgotten (those are
+//! the records the aggregator has), and the rest gets a new spool id. So nothing is lost and nothing is stored twice.
+//!
+//! What it does not do: connect, or decide when to connect again ([`super`]).
+
+use picket_common::ids::Sequence;
+use picket_common::timestamp::Timestamp;
+use picket_common::wire::control::{RelayStatistics, Window};
+use picket_common::wire::{
+    BatchReply, FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, NackReason, PROTOCOL_VERSION, read_frame,
+    write_frame,
+};
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Link;
+use super::delivery::{Delivery, DeliveryError, deliver};
+use super::error::LinkError;
+use super::in_flight::InFlight;
+use super::metrics::BatchResult;
+use crate::spool::{Oversized, SealedBatch, SetAsideReason, SpoolError};
+
+/// Control messages read ahead; a configuration snapshot may be 16 MiB, so few.
+const MESSAGES_AHEAD: usize = 2;
+/// Clocks further apart than this are worth a word: event times would look wrong.
+const MAX_SKEW_SECONDS: u64 = 60;
+
+/// How a session ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The relay is stopping.
+    Stopped,
+    /// The aggregator said goodbye.
+    Goodbye,
+}
+
+/// A session after its welcome.
+pub(super) struct Session<'a> {
+    link: &'a Link,
+    connection: Connection,
+    control: SendStream,
+    messages: mpsc::Receiver<Result<FromAggregator, FrameError>>,
+    /// Reads the control stream; owned by the session and ended with it.
+    _reader: AbortOnDropHandle<()>,
+    committed: watch::Receiver<Sequence>,
+    in_flight: InFlight,
+    /// One task a batch in flight, as many as the window allows; owned by the session and ended with it.
+    deliveries: JoinSet<Delivery>,
+    /// The next batch that was not sent in this session starts here or later.
+    cursor: Sequence,
+}
+
+impl<'a> Session<'a> {
+    /// Says hello, hears the welcome, and lets the spool forget what the aggregator has.
+    pub(super) async fn begin(link: &'a Link, connection: Connection) -> Result<Self, LinkError> {
+        let patience = link.config.connect_timeout.get();
+        let begun = timeout(patience, greet(link, &connection)).await;
+        let begun = begun.unwrap_or(Err(LinkError::Timeout {
+            waiting_to: "be welcomed",
+            seconds: patience.as_secs(),
+        }));
+        let (control, receive, window, stored_up_to) = begun.map_err(|error| error.or_cause(&connection))?;
+        reconcile(link, stored_up_to).await?;
+        let (sender, messages) = mpsc::channel(MESSAGES_AHEAD);
+        let own = Window {
+            batches: link.config.max_in_flight_batches,
+            bytes: link.config.max_in_flight_bytes.as_u64(),
+        };
+        Ok(Self {
+            link,
+            connection,
+            control,
+            messages,
+            _reader: AbortOnDropHandle::new(tokio::spawn(read_messages(receive, sender))),
+            committed: link.spool.subscribe(),
+            in_flight: InFlight::new(own, window),
+            deliveries: JoinSet::new(),
+            cursor: Sequence::FIRST,
+        })
+    }
+
+    /// Sends until something ends it.
+    pub(super) async fn run(&mut self, stop: &CancellationToken) -> Result<Ended, LinkError> {
+        let ended = self.serve(stop).await;
+        ended.map_err(|error| error.or_cause(&self.connection))
+    }
+
+    async fn serve(&mut self, stop: &CancellationToken) -> Result<Ended, LinkError> {
+        let mut ticks = interval(self.link.config.statistics_interval.get());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.fill().await?;
+            let next_due = self.in_flight.next_due();
+            tokio::select! {
+                () = stop.cancelled() => {
+                    self.drain().await?;
+                    self.report().await?;
+                    return Ok(Ended::Stopped);
+                }
+                error = self.connection.closed() => return Err(LinkError::Dial(error.into())),
+                message = self.messages.recv() => {
+                    if self.hear(message.unwrap_or(Err(FrameError::Closed))?).await? == Heard::Goodbye {
+                        self.drain().await?;
+                        return Ok(Ended::Goodbye);
+                    }
+                }
+                Some(delivery) = self.deliveries.join_next() => self.settle(delivery?).await?,
+                // The spool outlives the session, so this is never an error.
+                _ = self.committed.changed() => {}
+                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
+                _ = ticks.tick() => self.report().await?,
+            }
+        }
+    }
+
+    /// Sends what may be sent: first what was put off and is due, then what is new.
+    async fn fill(&mut self) -> Result<(), LinkError> {
+        while self.in_flight.room().is_some()
+            && let Some(postponed) = self.in_flight.take_due(Instant::now())
+        {
+            let spool = self.link.spool.clone();
+            if let Some(batch) = blocking(move || spool.read_one(postponed.first)).await? {
+                self.send(batch, postponed.attempt).await?;
+            }
+        }
+        while self.in_flight.takes_new()
+            && let Some(limit) = self.in_flight.room()
+        {
+            let committed = *self.committed.borrow_and_update();
+            if self.cursor > committed {
+                break;
+            }
+            let (spool, from) = (self.link.spool.clone(), self.cursor);
+            let batches = blocking(move || spool.read_from(from, limit)).await?;
+            let Some(last) = batches.last().map(|batch| batch.header.last) else {
+                // Either nothing is left up to the end, or the next batch waits for room.
+                if limit.oversized == Oversized::Take {
+                    self.cursor = committed.advanced_by(1);
+                }
+                break;
+            };
+            self.cursor = last.advanced_by(1);
+            for batch in batches {
+                self.send(batch, 0).await?;
+            }
+        }
+        self.link.status.in_flight(self.in_flight.batches(), self.in_flight.bytes());
+        Ok(())
+    }
+
+    async fn send(&mut self, batch: SealedBatch, attempt: u32) -> Result<(), LinkError> {
+        let patience = self.link.config.reply_timeout.get();
+        let opened = timeout(patience, self.connection.open_bi()).await;
+        let streams = opened
+            .map_err(|_| LinkError::Timeout { waiting_to: "open a stream", seconds: patience.as_secs() })?
+            .map_err(|error| LinkError::Dial(error.into()))?;
+        self.link.note_sent(batch.header.last);
+        self.in_flight.sent(batch.header.payload_bytes);
+        self.link.metrics.payload_bytes.inc_by(batch.header.payload_bytes);
+        self.deliveries.spawn(deliver(streams, batch, attempt, patience));
+        Ok(())
+    }
+
+    /// Acts on the answer to a batch.
+    async fn settle(&mut self, delivery: Delivery) -> Result<(), LinkError> {
+        let Delivery { first, last, bytes, attempt, took, answer } = delivery;
+        self.in_flight.answered(bytes);
+        let metrics = &self.link.metrics;
+        match answer {
+            Ok(BatchReply::Ack { first: acked_first, last: acked_last, duplicate }) => {
+                if (acked_first, acked_last) != (first, last) {
+                    let problem = format!("{acked_first}..={acked_last} was acknowledged for {first}..={last}");
+                    return Err(LinkError::Protocol(problem));
+                }
+                metrics.count(if duplicate { BatchResult::Duplicate } else { BatchResult::Acked });
+                metrics.ack_seconds.observe(took.as_secs_f64());
+                tracing::debug!(%first, %last, duplicate, "batch acknowledged");
+                let spool = self.link.spool.clone();
+                blocking(move || spool.acknowledge(first, last)).await?;
+                self.link.note_progress();
+                self.link.status.acked(Timestamp::now());
+            }
+            Ok(BatchReply::Nack { reason: NackReason::Retry | NackReason::Unknown, detail }) => {
+                tracing::debug!(%first, %last, attempt, detail, "the aggregator put a batch off");
+                metrics.count(BatchResult::Retry);
+                self.postpone(first, attempt);
+            }
+            Ok(BatchReply::Nack { reason: NackReason::Corrupt, detail }) => {
+                self.set_aside(first, SetAsideReason::RefusedCorrupt, detail).await?;
+            }
+            Ok(BatchReply::Nack { reason: NackReason::Overlap, detail }) => {
+                self.set_aside(first, SetAsideReason::RefusedOverlap, detail).await?;
+            }
+            Err(DeliveryError::Timeout(patience)) => {
+                metrics.count(BatchResult::Lost);
+                let seconds = patience.as_secs();
+                return Err(LinkError::Timeout { waiting_to: "have a batch taken and answered", seconds });
+            }
+            Err(error @ DeliveryError::Stream(_)) => {
+                tracing::debug!(%first, %last, %error, "a batch got no answer");
+                metrics.count(BatchResult::Lost);
+                self.postpone(first, attempt);
+            }
+        }
+        Ok(())
+    }
+
+    fn postpone(&mut self, first: Sequence, attempt: u32) {
+        self.in_flight.postpone(first, attempt, Instant::now(), (self.link.random)());
+    }
+
+    async fn set_aside(&self, first: Sequence, reason: SetAsideReason, detail: String) -> Result<(), LinkError> {
+        self.link.metrics.count(BatchResult::Refused);
+        let spool = self.link.spool.clone();
+        blocking(move || spool.set_aside(first, reason, &detail)).await
+    }
+
+    async fn hear(&mut self, message: FromAggregator) -> Result<Heard, LinkError> {
+        match message {
+            FromAggregator::ProjectConfigs(snapshot) => {
+                let revision = snapshot.revision;
+                let count = snapshot.projects.len();
+                let projects = self.link.projects.clone();
+                blocking(move || projects.replace(snapshot)).await?;
+                tracing::info!(revision, projects = count, "project configuration received");
+            }
+            FromAggregator::Window(window) => self.in_flight.set_window(window),
+            FromAggregator::Goodbye { reason } => {
+                tracing::info!(reason, "the aggregator said goodbye");
+                return Ok(Heard::Goodbye);
+            }
+            FromAggregator::Welcome { .. } => {
+                return Err(LinkError::Protocol("a second welcome".to_owned()));
+            }
+            FromAggregator::Unknown => tracing::debug!("message of a newer aggregator ignored"),
+        }
+        Ok(Heard::Other)
+    }
+
+    /// Waits for the answers to what is in flight, for a bounded time; sends nothing new.
+    async fn drain(&mut self) -> Result<(), LinkError> {
+        let deadline = Instant::now() + self.link.config.shutdown_timeout.get();
+        while let Ok(Some(delivery)) = timeout_at(deadline, self.deliveries.join_next()).await {
+            self.settle(delivery?).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends statistics, and the outcomes since the last time. What was written when the connection breaks may not arrive:
+    /// outcomes are statistics, not events.
+    async fn report(&mut self) -> Result<(), LinkError> {
+        let usage = self.link.spool.usage();
+        let statistics = FromRelay::Statistics(RelayStatistics {
+            spooled_records: usage.records,
+            spooled_bytes: usage.bytes,
+            oldest_received_at: usage.oldest_received_at,
+            accepted_total: usage.accepted_total,
+        });
+        self.tell(&statistics).await?;
+        let counts = self.link.outcomes.drain();
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let message = FromRelay::Outcomes { counts };
+        let told = self.tell(&message).await;
+        if let (Err(_), FromRelay::Outcomes { counts }) = (&told, message) {
+            self.link.outcomes.put_back(counts);
+        }
+        told
+    }
+
+    async fn tell(&mut self, message: &FromRelay) -> Result<(), LinkError> {
+        let patience = self.link.config.reply_timeout.get();
+        let told = timeout(patience, write_frame(&mut self.control, message, MAX_CONTROL_FRAME)).await;
+        Ok(told.map_err(|_| LinkError::Timeout {
+            waiting_to: "write to the control stream",
+            seconds: patience.as_secs(),
+        })??)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Heard {
+    Goodbye,
+    Other,
+}
+
+async fn greet(
+    link: &Link,
+    connection: &Connection,
+) -> Result<(SendStream, RecvStream, Window, Sequence), LinkError> {
+    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| LinkError::Dial(error.into()))?;
+    let hello = FromRelay::Hello {
+        protocol: PROTOCOL_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        spool_id: link.spool.id(),
+        config_revision: link.projects.revision(),
+    };
+    write_frame(&mut send, &hello, MAX_CONTROL_FRAME).await?;
+    match read_frame(&mut receive, MAX_CONTROL_FRAME).await? {
+        FromAggregator::Welcome { protocol, version, server_time, window, stored_up_to } => {
+            tracing::debug!(protocol, version, %stored_up_to, "welcomed");
+            let now = Timestamp::now();
+            let skew = now.since(server_time).max(server_time.since(now)).as_secs();
+            if skew > MAX_SKEW_SECONDS {
+                tracing::warn!(seconds = skew, "the clocks of relay and aggregator differ, see to time synchronisation");
+            }
+            Ok((send, receive, window, stored_up_to))
+        }
+        other => Err(LinkError::Protocol(format!("expected a welcome, got {}", name_of(&other)))),
+    }
+}
+
+const fn name_of(message: &FromAggregator) -> &'static str {
+    match message {
+        FromAggregator::Welcome { .. } => "a welcome",
+        FromAggregator::ProjectConfigs(_) => "a configuration",
+        FromAggregator::Window(_) => "a window",
+        FromAggregator::Goodbye { .. } => "a goodbye",
+        FromAggregator::Unknown => "an unknown message",
+    }
+}
+
+/// Deletes what the aggregator has, unless that speaks of other records than ours (module docs).
+async fn reconcile(link: &Link, stored_up_to: Sequence) -> Result<(), LinkError> {
+    let known = link.highest_sent();
+    let spool = link.spool.clone();
+    let forgotten = blocking(move || spool.forget_stored(stored_up_to.min(known))).await?;
+    if forgotten > 0 {
+        tracing::info!(batches = forgotten, %stored_up_to, "the aggregator has these batches already");
+    }
+    if stored_up_to > known {
+        return Err(LinkError::TurnedBack { stored_up_to, known });
+    }
+    Ok(())
+}
+
+/// Reads the control stream until it ends; frames can't be read piecemeal, so this is a task of its own. When the session
+/// is slow to take messages, it waits.
+async fn read_messages(mut receive: RecvStream, messages: mpsc::Sender<Result<FromAggregator, FrameError>>) {
+    loop {
+        let message = read_frame(&mut receive, MAX_CONTROL_FRAME).await;
+        let is_last = message.is_err();
+        if messages.send(message).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// RocksDB waits for the disk, so it is called on the blocking pool; a session has at most one call there.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SpoolError> + Send + 'static,
+) -> Result<T, LinkError> {
+    Ok(tokio::task::spawn_blocking(work).await??)
+}
