@@ -106,10 +106,9 @@ impl Default for LimitsConfig {
 impl LimitsConfig {
     fn validate(&self) -> Result<(), InvalidValue> {
         let least = ByteSize::kib(1);
-        for (key, value) in [
-            ("limits.max_envelope_bytes", self.max_envelope_bytes),
-            ("limits.max_store_bytes", self.max_store_bytes),
-        ] {
+        for (key, value) in
+            [("limits.max_envelope_bytes", self.max_envelope_bytes), ("limits.max_store_bytes", self.max_store_bytes)]
+        {
             if value < least || value.as_u64() > MAX_ENVELOPE_BYTES {
                 let problem = format!("expected a size from 1KiB to {}", ByteSize::bytes(MAX_ENVELOPE_BYTES));
                 return Err(InvalidValue::new(key, problem));
@@ -121,10 +120,8 @@ impl LimitsConfig {
         // A body is held as it came and once more as the record that is spooled.
         let needed = 2 * self.max_envelope_bytes.max(self.max_store_bytes).as_u64();
         if self.max_in_flight_bytes.as_u64() < needed {
-            let problem = format!(
-                "expected at least {}, twice the longest body that the limits allow",
-                ByteSize::bytes(needed)
-            );
+            let problem =
+                format!("expected at least {}, twice the longest body that the limits allow", ByteSize::bytes(needed));
             return Err(InvalidValue::new("limits.max_in_flight_bytes", problem));
         }
         Ok(())

@@ -60,7 +60,9 @@ pub enum JoinError {
     #[error("no aggregator could be asked to sign this relay's certificate; tried {}", .0.join("; "))]
     Unreachable(Vec<String>),
     /// The aggregator answered no.
-    #[error("the aggregator at {address} refused: {detail}; make a new token there with `picket-aggregator relay invite`")]
+    #[error(
+        "the aggregator at {address} refused: {detail}; make a new token there with `picket-aggregator relay invite`"
+    )]
     Refused {
         /// Who refused.
         address: String,

@@ -68,8 +68,16 @@ impl RelayMetrics {
             in_flight_bytes: Gauge::default(),
         };
         registry.register("requests", "Requests answered, by endpoint and status", metrics.requests.clone());
-        registry.register("accepted_requests", "Requests answered 200: what they held is on disk", metrics.accepted.clone());
-        registry.register("received_bytes", "Bytes of request bodies as they came over the wire", metrics.received_bytes.clone());
+        registry.register(
+            "accepted_requests",
+            "Requests answered 200: what they held is on disk",
+            metrics.accepted.clone(),
+        );
+        registry.register(
+            "received_bytes",
+            "Bytes of request bodies as they came over the wire",
+            metrics.received_bytes.clone(),
+        );
         registry.register(
             "request_duration_seconds",
             "From the head of a request to its answer, by all endpoints that take data",

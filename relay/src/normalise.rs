@@ -164,7 +164,9 @@ fn patch_events(envelope: &mut Envelope) {
     let items = envelope.items().to_vec();
     envelope.retain_items(|_| false);
     for mut item in items {
-        if is_event(&item) && let Some(patched) = without_python_floats(item.payload()) {
+        if is_event(&item)
+            && let Some(patched) = without_python_floats(item.payload())
+        {
             item.set_payload(patched);
         }
         envelope.push(item);
@@ -185,7 +187,8 @@ fn without_python_floats(payload: &[u8]) -> Option<Bytes> {
             _ if in_string => {}
             b'N' | b'I' | b'-' => {
                 if let Some((token, replacement)) = TOKENS.iter().find(|(token, _)| payload[at..].starts_with(token)) {
-                    patched.get_or_insert_with(|| BytesMut::from(payload))[at..at + token.len()].copy_from_slice(replacement);
+                    patched.get_or_insert_with(|| BytesMut::from(payload))[at..at + token.len()]
+                        .copy_from_slice(replacement);
                     at += token.len() - 1;
                 }
             }
@@ -208,7 +211,8 @@ mod tests {
 
     #[test]
     fn id_and_type_are_found_among_anything() {
-        let head = read(r#"{"a":{"event_id":"inner"},"event_id":"abc","b":[1e999,{"c":null}],"type":"transaction"} "#).unwrap();
+        let head = read(r#"{"a":{"event_id":"inner"},"event_id":"abc","b":[1e999,{"c":null}],"type":"transaction"} "#)
+            .unwrap();
         assert_eq!(head, EventHead { event_id: Some("abc".to_owned()), is_transaction: true });
         assert_eq!(read(r#"{"event_id":null,"type":7}"#).unwrap(), EventHead::default());
     }
@@ -228,7 +232,9 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for text in ["", "[]", "1", "null", "\"x\"", "{", "{}{}", "{\"a\":}", "{\"a\":NaN}", "{\"event_id\":5}", "{'a':1}"] {
+        for text in
+            ["", "[]", "1", "null", "\"x\"", "{", "{}{}", "{\"a\":}", "{\"a\":NaN}", "{\"event_id\":5}", "{'a':1}"]
+        {
             assert!(read(text).is_err(), "{text} was taken");
         }
     }

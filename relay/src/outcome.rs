@@ -143,7 +143,13 @@ mod tests {
     use super::*;
 
     fn count(outcomes: &Outcomes, project: u64, reason: &'static str, quantity: u64) {
-        outcomes.record(Some(ProjectId::new(project)), DataCategory::Error, Outcome::Invalid, Reason::Borrowed(reason), quantity);
+        outcomes.record(
+            Some(ProjectId::new(project)),
+            DataCategory::Error,
+            Outcome::Invalid,
+            Reason::Borrowed(reason),
+            quantity,
+        );
     }
 
     #[test]

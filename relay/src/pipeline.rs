@@ -106,11 +106,7 @@ impl Pipeline {
 }
 
 /// The stages in order.
-fn prepare(
-    accepted: Accepted,
-    limits: &LimitsConfig,
-    random: Random,
-) -> Result<(Record, Option<EventId>), Refusal> {
+fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<(Record, Option<EventId>), Refusal> {
     let limited = limit::enforce(accepted, limits)?;
     let normalised = normalise::normalise(limited, random)?;
     let filtered = filter::apply(normalised);
@@ -182,7 +178,9 @@ mod tests {
     #[test]
     fn a_tally_counts_items_but_bytes_of_attachments() {
         let mut envelope = Envelope::empty();
-        for (item_type, payload) in [(ItemType::Event, "{}"), (ItemType::Attachment, "12345"), (ItemType::Attachment, "678")] {
+        for (item_type, payload) in
+            [(ItemType::Event, "{}"), (ItemType::Attachment, "12345"), (ItemType::Attachment, "678")]
+        {
             envelope.push(Item::new(item_type, Bytes::from(payload)));
         }
         let counted: Vec<_> = Tally::of(&envelope).iter().collect();

@@ -99,7 +99,8 @@ pub async fn run(config: RelayConfig) -> Result<(), RunError> {
         status: uplink_status,
     };
     let uplink = tokio::spawn(uplink::run(parts, &mut registry, stop_uplink.clone()));
-    let admin = Arc::new(Admin { server: Arc::clone(&server), registry, uplink: uplink_watch, listen: address, started_at });
+    let admin =
+        Arc::new(Admin { server: Arc::clone(&server), registry, uplink: uplink_watch, listen: address, started_at });
     let admin_config = HttpConfig { max_connections: ADMIN_CONNECTIONS, ..config.http.clone() };
     let admin_stop = stop_uplink.clone();
     let admin_task = tokio::spawn(async move {
@@ -201,9 +202,8 @@ struct StopSignal {
 
 impl StopSignal {
     fn install() -> Result<Self, RunError> {
-        let install = |kind| {
-            signal(kind).map_err(|source| RunError::System { action: "install a signal handler", source })
-        };
+        let install =
+            |kind| signal(kind).map_err(|source| RunError::System { action: "install a signal handler", source });
         Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
     }
 

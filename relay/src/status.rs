@@ -125,10 +125,13 @@ impl RelayStatus {
         line("relay", format!("{} (pid {}), {state}", self.version, self.pid));
         line("running since", format!("{} ({})", self.started_at.to_rfc3339(), age(now, self.started_at)));
         line("listening on", self.listen.to_string());
-        line("projects", match self.config_revision {
-            Some(revision) => format!("{} (configuration {revision})", self.projects),
-            None => "none received".to_owned(),
-        });
+        line(
+            "projects",
+            match self.config_revision {
+                Some(revision) => format!("{} (configuration {revision})", self.projects),
+                None => "none received".to_owned(),
+            },
+        );
         line("accepted", format!("{} requests", self.accepted_total));
         line("connections", self.connections.to_string());
         line("in flight", ByteSize::bytes(self.in_flight_bytes).to_string());

@@ -29,7 +29,9 @@ pub(crate) struct Credentials {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
     /// No carrier at all.
-    #[error("missing authorization information: expected X-Sentry-Auth, Authorization, ?sentry_key= or a dsn in the envelope header")]
+    #[error(
+        "missing authorization information: expected X-Sentry-Auth, Authorization, ?sentry_key= or a dsn in the envelope header"
+    )]
     Missing,
     /// More than one carrier.
     #[error("multiple authorization payloads detected: expected one of header and query string")]
@@ -164,8 +166,7 @@ impl Fields {
         let key = key.split_once('.').map_or(key.as_str(), |(key, _flags)| key);
         let public_key = key.parse().map_err(|_| AuthError::BadKey)?;
         if let Some(written) = self.version {
-            let version: f64 =
-                written.parse().map_err(|_| AuthError::Unreadable("sentry_version is not a number"))?;
+            let version: f64 = written.parse().map_err(|_| AuthError::Unreadable("sentry_version is not a number"))?;
             if version.is_nan() || version > MAX_VERSION {
                 return Err(AuthError::UnsupportedVersion(written));
             }
@@ -196,10 +197,23 @@ mod tests {
 
     #[test]
     fn every_carrier_is_read() {
-        let table: Vec<(Vec<(&'static str, String)>, String, Option<&str>)> = vec![
-            (vec![("x-sentry-auth", format!("Sentry sentry_key={KEY}, sentry_version=7, sentry_client=a/1"))], String::new(), Some("a/1")),
-            (vec![("x-sentry-auth", format!("sENTRY sentry_client=a/1,sentry_key={KEY},,unknown"))], String::new(), Some("a/1")),
-            (vec![("x-sentry-auth", format!("Sentry sentry_key={KEY}.no-cache,sentry_secret=s,sentry_timestamp=1"))], String::new(), None),
+        type Row = (Vec<(&'static str, String)>, String, Option<&'static str>);
+        let table: Vec<Row> = vec![
+            (
+                vec![("x-sentry-auth", format!("Sentry sentry_key={KEY}, sentry_version=7, sentry_client=a/1"))],
+                String::new(),
+                Some("a/1"),
+            ),
+            (
+                vec![("x-sentry-auth", format!("sENTRY sentry_client=a/1,sentry_key={KEY},,unknown"))],
+                String::new(),
+                Some("a/1"),
+            ),
+            (
+                vec![("x-sentry-auth", format!("Sentry sentry_key={KEY}.no-cache,sentry_secret=s,sentry_timestamp=1"))],
+                String::new(),
+                None,
+            ),
             (vec![("authorization", format!("Sentry sentry_key={KEY},sentry_version=7.0"))], String::new(), None),
             (vec![("authorization", basic(&format!("{KEY}:")))], String::new(), None),
             (vec![("authorization", basic(&format!("{KEY}:secret")))], String::new(), None),

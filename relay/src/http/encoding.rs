@@ -97,7 +97,9 @@ impl Codec {
             ))),
             Encoding::Zstd => {
                 let mut decoder = zstd::stream::raw::Decoder::new().map_err(|_| Exhausted)?;
-                decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).map_err(|_| DecodeError::Damaged)?;
+                decoder
+                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
+                    .map_err(|_| DecodeError::Damaged)?;
                 Self::Zstd(Box::new(decoder))
             }
         })
@@ -123,8 +125,7 @@ impl Codec {
             }
             Self::Zlib(inflate) => {
                 let (total_in, total_out) = (inflate.total_in(), inflate.total_out());
-                let status =
-                    inflate.decompress(input, out, FlushDecompress::None).map_err(|_| DecodeError::Damaged)?;
+                let status = inflate.decompress(input, out, FlushDecompress::None).map_err(|_| DecodeError::Damaged)?;
                 // Both are at most the lengths of the slices.
                 let moved = |before: u64, after: u64| usize::try_from(after - before).map_err(|_| DecodeError::Damaged);
                 Ok(Progress {

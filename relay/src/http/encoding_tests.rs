@@ -108,7 +108,8 @@ fn bytes_after_the_stream_are_refused() {
     for encoding in COMPRESSED {
         let sent = encoded(encoding, b"{}");
         let budget = MemoryBudget::new(64 * MIB);
-        for chunks in [vec![[sent.as_slice(), b"x"].concat()], vec![sent.clone(), b"x".to_vec()], vec![sent.repeat(2)]] {
+        for chunks in [vec![[sent.as_slice(), b"x"].concat()], vec![sent.clone(), b"x".to_vec()], vec![sent.repeat(2)]]
+        {
             let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
             assert_eq!(decoded(encoding, &chunks, MIB, &budget), Err(DecodeError::TrailingBytes), "{encoding:?}");
         }

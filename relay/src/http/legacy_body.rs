@@ -52,9 +52,9 @@ fn unwrapped(text: &[u8], limit: usize, budget: &MemoryBudget) -> Result<Bytes, 
     } else {
         Cow::Borrowed(text)
     };
-    let decoded = BASE64
-        .decode(text)
-        .map_err(|_| Refusal::malformed("invalid_json", "expected a JSON object, or one in base64, or one in zlib in base64"))?;
+    let decoded = BASE64.decode(text).map_err(|_| {
+        Refusal::malformed("invalid_json", "expected a JSON object, or one in base64, or one in zlib in base64")
+    })?;
     if decoded.trim_ascii_start().first() == Some(&b'{') {
         return Ok(Bytes::from(decoded));
     }

@@ -86,8 +86,7 @@ pub(super) async fn envelope(
     };
     let here = Rejection::of_project(project_id);
     let (body, _memory) = reader.read_to_end().await.map_err(&here)?;
-    let envelope =
-        Envelope::parse(body, server.limits.max_items).map_err(|error| here(envelope_refusal(&error)))?;
+    let envelope = Envelope::parse(body, server.limits.max_items).map_err(|error| here(envelope_refusal(&error)))?;
     if let Err(refusal) = check_dsn(&envelope, &credentials, project_id) {
         let tally = Counting::Read(Tally::of(&envelope));
         return Err(Rejection { refusal, project_id: Some(project_id), tally });

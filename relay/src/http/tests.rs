@@ -217,7 +217,9 @@ async fn each_refusal_has_its_status_its_cause_and_its_outcome() {
     let (good, disabled, closed) = (auth(KEY), auth(DISABLED_KEY), auth(CLOSED_KEY));
     let error = DataCategory::Error;
     let unread = DataCategory::Default;
-    let table: Vec<(&str, Vec<(&str, &str)>, &str, u16, &str, Option<u64>, DataCategory)> = vec![
+    /// Path, headers, body; status, cause; the project and category it is counted under.
+    type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str, Option<u64>, DataCategory);
+    let table: Vec<Row<'_>> = vec![
         ("/api/7/store/", vec![], "{}", 401, "auth", None, error),
         ("/api/7/store/?sentry_release=1", vec![("x-sentry-auth", &good)], "{}", 401, "auth", None, error),
         ("/api/7/store/", vec![("x-sentry-auth", "Sentry sentry_key=short")], "{}", 400, "auth", None, error),
@@ -226,25 +228,90 @@ async fn each_refusal_has_its_status_its_cause_and_its_outcome() {
         ("/api/7/store/", vec![("x-sentry-auth", &unknown)], "{}", 403, "unknown_key", None, error),
         ("/api/8/store/", vec![("x-sentry-auth", &disabled)], "{}", 403, "disabled_key", None, error),
         ("/api/8/store/", vec![("x-sentry-auth", &good)], "{}", 403, "project_id", None, error),
-        ("/api/9/store/", vec![("x-sentry-auth", &closed), ("origin", "https://evil.net")], "{}", 403, "cors", None, error),
+        (
+            "/api/9/store/",
+            vec![("x-sentry-auth", &closed), ("origin", "https://evil.net")],
+            "{}",
+            403,
+            "cors",
+            None,
+            error,
+        ),
         ("/api/7/store/", vec![("x-sentry-auth", &good)], "", 400, "empty_body", Some(7), error),
         ("/api/7/store/", vec![("x-sentry-auth", &good)], "[]", 400, "invalid_json", Some(7), error),
         ("/api/7/store/", vec![("x-sentry-auth", &good)], "{\"a\":", 400, "invalid_json", Some(7), error),
-        ("/api/7/store/", vec![("x-sentry-auth", &good)], "{\"event_id\":\"0\"}", 400, "invalid_event_id", Some(7), error),
-        ("/api/7/store/", vec![("x-sentry-auth", &good), ("content-encoding", "compress")], "{}", 415, "invalid_compression", Some(7), error),
-        ("/api/7/store/", vec![("x-sentry-auth", &good), ("content-encoding", "gzip")], "{}", 400, "invalid_compression", Some(7), error),
-        ("/api/7/store/", vec![("x-sentry-auth", &good), ("content-length", "9999999")], "{}", 413, "too_large:body", Some(7), error),
+        (
+            "/api/7/store/",
+            vec![("x-sentry-auth", &good)],
+            "{\"event_id\":\"0\"}",
+            400,
+            "invalid_event_id",
+            Some(7),
+            error,
+        ),
+        (
+            "/api/7/store/",
+            vec![("x-sentry-auth", &good), ("content-encoding", "compress")],
+            "{}",
+            415,
+            "invalid_compression",
+            Some(7),
+            error,
+        ),
+        (
+            "/api/7/store/",
+            vec![("x-sentry-auth", &good), ("content-encoding", "gzip")],
+            "{}",
+            400,
+            "invalid_compression",
+            Some(7),
+            error,
+        ),
+        (
+            "/api/7/store/",
+            vec![("x-sentry-auth", &good), ("content-length", "9999999")],
+            "{}",
+            413,
+            "too_large:body",
+            Some(7),
+            error,
+        ),
         ("/api/7/envelope/", vec![("x-sentry-auth", &good)], "", 400, "empty_body", Some(7), unread),
         ("/api/7/envelope/", vec![("x-sentry-auth", &good)], "\n", 400, "empty_body", Some(7), unread),
         ("/api/7/envelope/", vec![("x-sentry-auth", &good)], "{}\n\n", 400, "invalid_envelope", Some(7), unread),
-        ("/api/7/envelope/", vec![("x-sentry-auth", &good)], "{\"event_id\":\"00000000000000000000000000000000\"}\n", 400, "invalid_envelope", Some(7), unread),
-        ("/api/7/envelope/", vec![("x-sentry-auth", &good)], "{}\n{\"type\":\"event\"}\n[1]", 400, "invalid_json", Some(7), error),
+        (
+            "/api/7/envelope/",
+            vec![("x-sentry-auth", &good)],
+            "{\"event_id\":\"00000000000000000000000000000000\"}\n",
+            400,
+            "invalid_envelope",
+            Some(7),
+            unread,
+        ),
+        (
+            "/api/7/envelope/",
+            vec![("x-sentry-auth", &good)],
+            "{}\n{\"type\":\"event\"}\n[1]",
+            400,
+            "invalid_json",
+            Some(7),
+            error,
+        ),
     ];
     for (path, headers, body, status, cause, project, category) in table {
         let answer = relay.send(Method::POST, path, &headers, body.to_owned()).await;
-        assert_eq!((answer.status, answer.cause().as_str()), (status, cause), "{path} {headers:?} {body:?}: {:?}", answer.body);
+        assert_eq!(
+            (answer.status, answer.cause().as_str()),
+            (status, cause),
+            "{path} {headers:?} {body:?}: {:?}",
+            answer.body
+        );
         let counted = relay.counted();
-        assert_eq!(counted, [(project, category, Outcome::Invalid, cause.to_owned(), 1)], "{path} {headers:?} {body:?}");
+        assert_eq!(
+            counted,
+            [(project, category, Outcome::Invalid, cause.to_owned(), 1)],
+            "{path} {headers:?} {body:?}"
+        );
     }
     assert!(relay.spooled().is_empty(), "something refused was stored");
     assert_eq!(relay.server.budget.used(), 0);
@@ -283,11 +350,7 @@ async fn the_store_endpoint_takes_every_form_of_an_event() {
     let relay = relay();
     let json = format!("{{\"event_id\":\"{ID}\",\"message\":\"\\ud800 stays\"}}");
     let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &json);
-    for (path, body) in [
-        ("/api/7/store/", json.clone()),
-        ("/api/store/", json.clone()),
-        ("/api/7/store/", base64),
-    ] {
+    for (path, body) in [("/api/7/store/", json.clone()), ("/api/store/", json.clone()), ("/api/7/store/", base64)] {
         let answer = relay.post(path, body).await;
         assert_eq!((answer.status, answer.json()["id"].as_str().unwrap()), (200, ID));
         let record = relay.spooled().pop().unwrap();
@@ -318,7 +381,8 @@ async fn floats_of_old_python_clients_are_repaired_and_only_theirs() {
     let relay = relay();
     for (client, status) in [("raven-python/6.10", 200), ("sentry-python/0.1", 200), ("raven-js/3", 400)] {
         let auth = format!("Sentry sentry_key={KEY},sentry_client={client}");
-        let answer = relay.send(Method::POST, "/api/7/store/", &[("x-sentry-auth", &auth)], "{\"extra\":{\"a\":NaN}}").await;
+        let answer =
+            relay.send(Method::POST, "/api/7/store/", &[("x-sentry-auth", &auth)], "{\"extra\":{\"a\":NaN}}").await;
         assert_eq!(answer.status, status, "{client}");
     }
     let envelope = Envelope::parse(relay.spooled().pop().unwrap().body, 500).unwrap();
@@ -356,7 +420,8 @@ async fn one_item_over_its_limit_refuses_the_whole_envelope_and_counts_every_ite
     let answer = relay.post("/api/7/envelope/", body).await;
     assert_eq!((answer.status, answer.cause().as_str()), (413, "too_large:event"));
     assert!(answer.json()["detail"].as_str().unwrap().contains("event"));
-    let mut quantities: Vec<_> = relay.counted().into_iter().map(|(_, category, _, _, quantity)| (category, quantity)).collect();
+    let mut quantities: Vec<_> =
+        relay.counted().into_iter().map(|(_, category, _, _, quantity)| (category, quantity)).collect();
     quantities.sort();
     assert_eq!(quantities, [(DataCategory::Error, 1), (DataCategory::Attachment, 5), (DataCategory::Session, 1)]);
     assert!(relay.spooled().is_empty());
@@ -389,7 +454,8 @@ async fn without_a_configuration_requests_are_put_off_and_the_relay_is_not_ready
 
 #[tokio::test]
 async fn a_full_spool_is_answered_429_with_both_headers() {
-    let config = SpoolConfig { max_bytes: ByteSize::bytes(1), min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() };
+    let config =
+        SpoolConfig { max_bytes: ByteSize::bytes(1), min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() };
     let relay = relay_with(LimitsConfig::default(), &config);
     relay.configure();
     let mut answer = relay.post("/api/7/store/", "{}").await;

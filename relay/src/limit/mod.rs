@@ -124,10 +124,8 @@ fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<(), Refusal
 
 fn too_long(item: &Item, max_bytes: usize) -> Refusal {
     let name = item.item_type().as_str();
-    let detail = format!(
-        "item of type {name} is too large: it has {} bytes, the limit is {max_bytes}",
-        item.payload().len()
-    );
+    let detail =
+        format!("item of type {name} is too large: it has {} bytes, the limit is {max_bytes}", item.payload().len());
     Refusal::TooLarge { what: name.into(), detail }
 }
 

@@ -170,10 +170,7 @@ impl Worker {
     }
 
     /// Encodes the records one after the other; those that can't be are answered and left out.
-    fn encode(
-        &mut self,
-        group: Vec<Append>,
-    ) -> (Vec<Append>, Option<Timestamp>) {
+    fn encode(&mut self, group: Vec<Append>) -> (Vec<Append>, Option<Timestamp>) {
         self.encoder.raw.clear();
         let mut encoded = Vec::with_capacity(group.len());
         let mut oldest = None;

@@ -25,7 +25,9 @@ pub enum SpoolError {
         source: std::io::Error,
     },
     /// RocksDB refuses the directory.
-    #[error("can't open the spool {directory}: {source}; if its files are damaged, move the directory away and keep it")]
+    #[error(
+        "can't open the spool {directory}: {source}; if its files are damaged, move the directory away and keep it"
+    )]
     Open {
         /// The spool's directory.
         directory: PathBuf,
@@ -33,7 +35,9 @@ pub enum SpoolError {
         source: rocksdb::Error,
     },
     /// It was written by a version this one does not know.
-    #[error("the spool {directory} has format {found}, this version reads format {known}; use the version that wrote it")]
+    #[error(
+        "the spool {directory} has format {found}, this version reads format {known}; use the version that wrote it"
+    )]
     UnknownFormat {
         /// The spool's directory.
         directory: PathBuf,

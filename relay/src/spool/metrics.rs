@@ -54,11 +54,7 @@ impl SpoolMetrics {
             "Time to compress, write and fsync one batch",
             self.commit_duration_seconds.clone(),
         );
-        registry.register(
-            "spool_commit_records",
-            "Records that shared one fsync",
-            self.commit_records.clone(),
-        );
+        registry.register("spool_commit_records", "Records that shared one fsync", self.commit_records.clone());
         registry.register(
             "spool_quarantined_batches",
             "Batches set aside because they are damaged or were refused for good",

@@ -126,11 +126,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError`]: in use, unreadable, of an unknown format, damaged, or the thread can't be started.
-    pub fn open(
-        directory: &Path,
-        config: &SpoolConfig,
-        random: [u8; 16],
-    ) -> Result<(Self, Committer), SpoolError> {
+    pub fn open(directory: &Path, config: &SpoolConfig, random: [u8; 16]) -> Result<(Self, Committer), SpoolError> {
         committer::set_failpoints_up();
         make_directory(directory)?;
         let store = Store::open(directory)?;
@@ -324,7 +320,8 @@ impl Shared {
             }
         }
         if last > committed {
-            let problem = format!("a batch ends at {last}, but the next sequence is stored as {}", committed.advanced_by(1));
+            let problem =
+                format!("a batch ends at {last}, but the next sequence is stored as {}", committed.advanced_by(1));
             return Err(SpoolError::Damaged { directory: self.directory.clone(), problem });
         }
         for (raw, problem) in unreadable {
@@ -358,8 +355,7 @@ fn make_directory(directory: &Path) -> Result<(), SpoolError> {
 
 /// The spool's id and next sequence; a new spool gets both.
 fn read_state(store: &Store, directory: &Path, random: [u8; 16]) -> Result<(SpoolId, Sequence), SpoolError> {
-    let damaged =
-        |problem: &str| SpoolError::Damaged { directory: directory.to_owned(), problem: problem.to_owned() };
+    let damaged = |problem: &str| SpoolError::Damaged { directory: directory.to_owned(), problem: problem.to_owned() };
     let Some(format) = store.state(STATE_FORMAT)? else {
         if store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)).next().is_some() {
             return Err(damaged("there are batches but no format version"));
@@ -381,5 +377,8 @@ fn read_state(store: &Store, directory: &Path, random: [u8; 16]) -> Result<(Spoo
     }
     let id = store.state(STATE_SPOOL_ID)?.and_then(|value| spool_id_from_state(&value));
     let next = store.state(STATE_NEXT)?.and_then(|value| Sequence::from_key(&value)).filter(|next| next.get() > 0);
-    Ok((id.ok_or_else(|| damaged("the spool id is missing"))?, next.ok_or_else(|| damaged("the next sequence is missing"))?))
+    Ok((
+        id.ok_or_else(|| damaged("the spool id is missing"))?,
+        next.ok_or_else(|| damaged("the next sequence is missing"))?,
+    ))
 }

@@ -105,8 +105,7 @@ pub(super) struct SetAside<'a> {
 
 impl SetAside<'_> {
     fn encode(&self) -> Vec<u8> {
-        let note =
-            Note { reason: self.reason, detail: self.detail, header: String::from_utf8_lossy(self.header_json) };
+        let note = Note { reason: self.reason, detail: self.detail, header: String::from_utf8_lossy(self.header_json) };
         // Strings always serialise.
         let note = serde_json::to_vec(&note).unwrap_or_default();
         let length = u32::try_from(note.len()).unwrap_or(u32::MAX);

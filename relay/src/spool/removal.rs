@@ -127,8 +127,7 @@ impl Shared {
         }
         let header = raw.parse().ok().map(|stored| stored.header);
         let payload = self.store.payload(raw.first).unwrap_or_default();
-        let batch =
-            SetAside { first: raw.first, reason, detail, header_json: &raw.json, payload: &payload };
+        let batch = SetAside { first: raw.first, reason, detail, header_json: &raw.json, payload: &payload };
         removal.quarantine.take(&self.store, &batch, self.config.quarantine_max_bytes)?;
         let (records, bytes) = header.map_or((0, 0), |header| (header.records(), header.payload_bytes));
         tracing::error!(

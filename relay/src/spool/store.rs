@@ -202,8 +202,7 @@ impl Store {
     /// The entries of the quarantine, oldest first.
     pub(super) fn quarantine(&self) -> impl Iterator<Item = Result<(Sequence, Box<[u8]>), SpoolError>> + '_ {
         self.db.iterator_cf(self.family(CF_QUARANTINE), IteratorMode::Start).map(|entry| {
-            let (key, value) =
-                entry.map_err(|source| SpoolError::Storage { action: "read its quarantine", source })?;
+            let (key, value) = entry.map_err(|source| SpoolError::Storage { action: "read its quarantine", source })?;
             Ok((Sequence::from_key(&key).unwrap_or(Sequence::new(0)), value))
         })
     }

@@ -81,6 +81,27 @@ async fn what_was_answered_is_there_after_a_restart() {
     assert_eq!(spool.sealed_at_open(), Sequence::new(10));
 }
 
+/// As after `kill -9`: nothing was closed or flushed.
+#[tokio::test]
+async fn what_was_answered_is_in_a_copy_of_the_files_taken_while_the_spool_is_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _committer) = open(&directory, &small());
+    for number in 0..5_u64 {
+        spool.append(record(format!("body {number}"), number)).await.unwrap();
+    }
+    spool.acknowledge(Sequence::new(5), Sequence::new(5)).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("spool")).unwrap();
+    for file in std::fs::read_dir(directory.path().join("spool")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.path().join("spool").join(file.file_name())).unwrap();
+    }
+    let (recovered, _committer) = open(&copy, &small());
+    assert_eq!(bodies(&recovered), bodies(&spool));
+    assert_eq!(bodies(&recovered).len(), 4);
+    assert_eq!(recovered.append(record("next", 9)).await, Ok(Sequence::new(6)));
+}
+
 #[tokio::test]
 async fn records_that_wait_together_share_a_batch_without_gaps() {
     let directory = tempfile::tempdir().unwrap();

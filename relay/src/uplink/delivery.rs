@@ -79,9 +79,7 @@ async fn exchange(
 async fn write_payload(send: &mut SendStream, mut payload: Bytes, patience: Duration) -> Result<(), DeliveryError> {
     while !payload.is_empty() {
         let piece = payload.split_to(payload.len().min(PIECE_BYTES));
-        within(patience, send.write_chunk(piece))
-            .await?
-            .map_err(|error| DeliveryError::Stream(error.to_string()))?;
+        within(patience, send.write_chunk(piece)).await?.map_err(|error| DeliveryError::Stream(error.to_string()))?;
     }
     Ok(())
 }

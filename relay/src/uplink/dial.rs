@@ -56,7 +56,9 @@ pub enum DialError {
     #[error("whoever answers there is not the aggregator this relay trusts: {0}")]
     WrongAuthority(String),
     /// The aggregator does not take this relay's certificate.
-    #[error("the aggregator refused this relay: {0}; if it was revoked or its certificate expired, join it anew with a new token")]
+    #[error(
+        "the aggregator refused this relay: {0}; if it was revoked or its certificate expired, join it anew with a new token"
+    )]
     Refused(String),
     /// The connection broke in another way.
     #[error("{0}")]
@@ -128,17 +130,12 @@ pub(crate) async fn dial(
     Err(last)
 }
 
-async fn dial_one(
-    to: SocketAddr,
-    config: &quinn::ClientConfig,
-    patience: Duration,
-) -> Result<Dialled, DialError> {
+async fn dial_one(to: SocketAddr, config: &quinn::ClientConfig, patience: Duration) -> Result<Dialled, DialError> {
     let from: SocketAddr =
         if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
     let endpoint = Endpoint::client(from).map_err(DialError::Socket)?;
-    let connecting = endpoint
-        .connect_with(config.clone(), to, SERVER_NAME)
-        .map_err(|error| DialError::Setup(error.to_string()))?;
+    let connecting =
+        endpoint.connect_with(config.clone(), to, SERVER_NAME).map_err(|error| DialError::Setup(error.to_string()))?;
     let connection = timeout(patience, connecting).await.map_err(|_| DialError::Timeout(patience))?;
     Ok(Dialled { connection: connection?, endpoint })
 }

@@ -171,6 +171,7 @@ impl FakeAggregator {
         self.shared.manners.lock().unwrap().window = window;
     }
 
+    /// For the next welcome only.
     pub(crate) fn set_stored_up_to(&self, sequence: u64) {
         self.shared.manners.lock().unwrap().stored_up_to = Sequence::new(sequence);
     }
@@ -218,8 +219,13 @@ async fn serve(connection: Connection, shared: Arc<Shared>) -> Option<()> {
     let FromRelay::Hello { spool_id, config_revision, .. } = hello else { return None };
     let (sender, messages) = mpsc::channel(10);
     *shared.connection.lock().unwrap() = Some((connection.clone(), sender));
+    let manners = {
+        let mut manners = shared.manners.lock().unwrap();
+        let present = *manners;
+        manners.stored_up_to = Sequence::new(0);
+        present
+    };
     shared.hellos.send(Hello { spool_id, config_revision }).await.ok()?;
-    let manners = *shared.manners.lock().unwrap();
     tokio::spawn(talk(send, messages, manners));
     tokio::spawn(listen(receive, shared.reports.clone()));
     while let Ok((send, receive)) = connection.accept_bi().await {

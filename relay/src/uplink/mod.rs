@@ -119,7 +119,9 @@ struct Memory {
 enum Round {
     Stopped,
     /// Wait, then begin another.
-    Again { is_refused: bool },
+    Again {
+        is_refused: bool,
+    },
 }
 
 // === impl Link ===
@@ -225,8 +227,10 @@ impl Link {
     async fn mend(&self, error: &LinkError) {
         let consequence = match error {
             LinkError::TurnedBack { .. } => "the spool's directory was turned back or copied",
-            LinkError::SpoolOwned => "the relay joined anew or the directory was copied; what was sent and not yet \
-                                      acknowledged may be stored twice",
+            LinkError::SpoolOwned => {
+                "the relay joined anew or the directory was copied; what was sent and not yet \
+                                      acknowledged may be stored twice"
+            }
             _ => return,
         };
         let mut random = [0; 16];

@@ -66,17 +66,12 @@ impl<'a> Session<'a> {
     pub(super) async fn begin(link: &'a Link, connection: Connection) -> Result<Self, LinkError> {
         let patience = link.config.connect_timeout.get();
         let begun = timeout(patience, greet(link, &connection)).await;
-        let begun = begun.unwrap_or(Err(LinkError::Timeout {
-            waiting_to: "be welcomed",
-            seconds: patience.as_secs(),
-        }));
+        let begun = begun.unwrap_or(Err(LinkError::Timeout { waiting_to: "be welcomed", seconds: patience.as_secs() }));
         let (control, receive, window, stored_up_to) = begun.map_err(|error| error.or_cause(&connection))?;
         reconcile(link, stored_up_to).await?;
         let (sender, messages) = mpsc::channel(MESSAGES_AHEAD);
-        let own = Window {
-            batches: link.config.max_in_flight_batches,
-            bytes: link.config.max_in_flight_bytes.as_u64(),
-        };
+        let own =
+            Window { batches: link.config.max_in_flight_batches, bytes: link.config.max_in_flight_bytes.as_u64() };
         Ok(Self {
             link,
             connection,
@@ -296,10 +291,7 @@ enum Heard {
     Other,
 }
 
-async fn greet(
-    link: &Link,
-    connection: &Connection,
-) -> Result<(SendStream, RecvStream, Window, Sequence), LinkError> {
+async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, RecvStream, Window, Sequence), LinkError> {
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| LinkError::Dial(error.into()))?;
     let hello = FromRelay::Hello {
         protocol: PROTOCOL_VERSION,
@@ -314,7 +306,10 @@ async fn greet(
             let now = Timestamp::now();
             let skew = now.since(server_time).max(server_time.since(now)).as_secs();
             if skew > MAX_SKEW_SECONDS {
-                tracing::warn!(seconds = skew, "the clocks of relay and aggregator differ, see to time synchronisation");
+                tracing::warn!(
+                    seconds = skew,
+                    "the clocks of relay and aggregator differ, see to time synchronisation"
+                );
             }
             Ok((send, receive, window, stored_up_to))
         }

@@ -1,0 +1,71 @@
+//! Events and the envelopes that carry them.
+
+use bytes::Bytes;
+use picket_common::ids::EventId;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// An event of a test's own making.
+#[derive(Debug, Clone)]
+pub struct TestEvent {
+    /// Its id; also its tag `id`.
+    pub id: EventId,
+    /// What it says, without the id.
+    pub content: Value,
+}
+
+impl TestEvent {
+    /// A message; equal messages make one issue.
+    ///
+    /// # Panics
+    /// Never: 32 hexadecimal digits are an id.
+    #[must_use]
+    pub fn message(text: &str) -> Self {
+        let id = Uuid::new_v4().simple().to_string();
+        let content = json!({
+            "platform": "python",
+            "level": "error",
+            "logentry": { "formatted": text },
+            "tags": { "id": id },
+        });
+        Self { id: id.parse().expect("32 hexadecimal digits"), content }
+    }
+
+    /// An exception with a few frames, about 2 KB: what makes up most of an installation's load. Equal groups make one issue.
+    #[must_use]
+    pub fn exception(group: &str) -> Self {
+        let frame = |number: u32| {
+            json!({
+                "module": format!("shop.{group}.part{number}"), "function": format!("step_{number}"), "in_app": true,
+                "filename": format!("shop/{group}/part{number}.py"), "lineno": 10 + number,
+                "context_line": "    return charge(card, amount)", "pre_context": ["def step(card, amount):", "    check(card)"],
+            })
+        };
+        let mut event = Self::message(group);
+        event.content["exception"] = json!({ "values": [{
+            "type": "LoadError", "value": format!("failed in {group}"),
+            "stacktrace": { "frames": (0..6).map(frame).collect::<Vec<_>>() },
+        }]});
+        event
+    }
+
+    /// The event as SDKs send it to the store endpoint.
+    #[must_use]
+    pub fn json(&self) -> Vec<u8> {
+        let mut event = self.content.clone();
+        event["event_id"] = json!(self.id.to_string());
+        event.to_string().into_bytes()
+    }
+
+    /// The event in an envelope.
+    #[must_use]
+    pub fn envelope(&self) -> Bytes {
+        let event = self.json();
+        let header = json!({ "event_id": self.id.to_string() });
+        let item = json!({ "type": "event", "length": event.len() });
+        let mut envelope = format!("{header}\n{item}\n").into_bytes();
+        envelope.extend_from_slice(&event);
+        envelope.push(b'\n');
+        envelope.into()
+    }
+}
