@@ -180,7 +180,13 @@ mod tests {
         let config = AggregatorConfig::default();
         assert_eq!(refused(AggregatorConfig { public_url: "picket".into(), ..config.clone() }), "public_url");
         assert_eq!(refused(AggregatorConfig { organisation: "No Spaces".into(), ..config.clone() }), "organisation");
-        assert_eq!(refused(AggregatorConfig { link_advertise: vec!["host".into()], ..config.clone() }), "link_advertise");
-        assert_eq!(refused(AggregatorConfig { database: DatabaseConfig { url: "x".into() }, ..config }), "database.url");
+        assert_eq!(
+            refused(AggregatorConfig { link_advertise: vec!["host".into()], ..config.clone() }),
+            "link_advertise"
+        );
+        assert_eq!(
+            refused(AggregatorConfig { database: DatabaseConfig { url: "x".into() }, ..config }),
+            "database.url"
+        );
     }
 }

@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// It can't be made or opened.
-    #[error("can't use the data directory {path}: {source}; choose one that this user may write with --data-dir or data_dir")]
+    #[error(
+        "can't use the data directory {path}: {source}; choose one that this user may write with --data-dir or data_dir"
+    )]
     Unusable {
         /// The directory.
         path: PathBuf,
@@ -27,7 +29,9 @@ pub enum DataDirError {
         source: io::Error,
     },
     /// Another process has it open.
-    #[error("the data directory {path} is in use by another picket-aggregator that does not answer on its socket yet; stop it, or wait until it has started")]
+    #[error(
+        "the data directory {path} is in use by another picket-aggregator that does not answer on its socket yet; stop it, or wait until it has started"
+    )]
     InUse {
         /// The directory.
         path: PathBuf,

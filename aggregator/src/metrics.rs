@@ -27,5 +27,7 @@ pub fn router(registry: Arc<Registry>) -> Router {
         let registry = Arc::clone(&registry);
         async move { ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], encode_metrics(&registry)).into_response() }
     };
-    Router::new().route("/metrics", get(metrics)).route("/health", get(async || axum::Json(serde_json::json!({"is_healthy": true}))))
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health", get(async || axum::Json(serde_json::json!({"is_healthy": true}))))
 }

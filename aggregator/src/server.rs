@@ -26,11 +26,11 @@ use crate::events::EventsStore;
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LiveRelays};
 use crate::issues::Issues;
 use crate::journal::Journal;
+use crate::metrics;
 use crate::process::{ProcessMetrics, Worker, relay_outcomes};
 use crate::query::Query;
 use crate::stores::{Registry, open_events};
 use crate::web::{self, WebState};
-use crate::metrics;
 
 /// Reports of outcomes that wait to be added up; beyond it relays wait.
 const OUTCOME_QUEUE: usize = 256;
@@ -89,7 +89,8 @@ pub async fn serve(config: AggregatorConfig) -> anyhow::Result<()> {
         tokio::spawn(serve_http(listeners.metrics, metrics::router(Arc::new(prometheus)), serving.clone(), "metrics")),
         tokio::spawn(socket::serve(listeners.commands, admin, serving.clone())),
     ];
-    let back = [tokio::spawn(worker.run(working.clone())), tokio::spawn(relay_outcomes::run(reports, Arc::clone(&events)))];
+    let back =
+        [tokio::spawn(worker.run(working.clone())), tokio::spawn(relay_outcomes::run(reports, Arc::clone(&events)))];
     let intake = tokio::spawn(intake.run(stop.clone()));
     info!(pages = %config.public_url, link = %config.link_listen, "serving");
 

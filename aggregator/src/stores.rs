@@ -56,7 +56,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open(directory: &LockedDataDir, config: &AggregatorConfig, now: Timestamp) -> Result<Self, StoreError> {
+    pub async fn open(
+        directory: &LockedDataDir,
+        config: &AggregatorConfig,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
         let authority = Authority::open_or_create(&directory.authority(), now)?;
         let database = Database::open(&directory.database()).await?;
         let projects = Projects::open(&database, &config.relay_url).await?;

@@ -1,8 +1,9 @@
 //! Joining: how a relay gets its identity from one token.
 //!
-//! Told in order: a key pair is made here (ECDSA P-256) and never leaves; the token's addresses are tried until one answers,
-//! over TLS that trusts only the authority whose fingerprint the token carries; the certificate that comes back is checked
-//! against the key, the authority and the id it came with; only then is anything written ([`crate::identity_store`]).
+//! Told in order: a key pair is made here (ECDSA P-256) and never leaves; the token's addresses are tried until one
+//! answers, over TLS that trusts only the authority whose fingerprint the token carries; the certificate that comes
+//! back is checked against the key, the authority and the id it came with; only then is anything written
+//! ([`crate::identity_store`]).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     match execute(arguments, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format_args!("{error:#}"));
+            complain(&reason(&error));
             ExitCode::FAILURE
         }
     }
@@ -142,6 +142,18 @@ fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     print(&text)
+}
+
+/// An error with its causes, less those that it quotes itself.
+fn reason(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        match told.as_str() {
+            "" => cause,
+            told if told.contains(&cause) => told.to_owned(),
+            told => format!("{told}: {cause}"),
+        }
+    })
 }
 
 /// Says on stderr why the command failed; if even that can't be written, the exit code has to do.

@@ -1,5 +1,5 @@
-//! The projects' configuration: the last snapshot an aggregator sent, in memory for every request and in the spool's state
-//! for the next start, so that a relay works while no aggregator can be reached.
+//! The projects' configuration: the last snapshot an aggregator sent, in memory for every request and in the spool's
+//! state for the next start, so that a relay works while no aggregator can be reached.
 //!
 //! Invariant: what is in memory is on disk; a snapshot that can't be written is not used.
 
@@ -20,7 +20,8 @@ pub struct Projects {
 impl Projects {
     /// Starts with what the spool has. Blocking.
     ///
-    /// A stored snapshot that can't be read (of a later version, say) counts as none: the aggregator then sends a new one.
+    /// A stored snapshot that can't be read (of a later version, say) counts as none: the aggregator then sends a new
+    /// one.
     ///
     /// # Errors
     /// [`SpoolError::Storage`] if the spool can't be read.
@@ -54,7 +55,8 @@ impl Projects {
     /// # Errors
     /// [`SpoolError`] if it can't be written; the former one stays in use.
     pub fn replace(&self, snapshot: ConfigSnapshot) -> Result<(), SpoolError> {
-        // A snapshot came in as JSON and has string keys only, so it always serialises; an empty text would read as none.
+        // A snapshot came in as JSON and has string keys only, so it always serialises; an empty text would read as
+        // none.
         let encoded = serde_json::to_vec(&snapshot).unwrap_or_default();
         self.spool.put_project_configuration(&encoded)?;
         self.current.store(Some(Arc::new(ProjectIndex::new(snapshot))));

@@ -1,8 +1,8 @@
 //! Password hashes: Argon2id with the crate's defaults (19 MiB, two passes), computed off the async threads.
 
 use argon2::Argon2;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
 use super::AccountError;
 

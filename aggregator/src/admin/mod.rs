@@ -172,4 +172,3 @@ pub struct IssueWithEvent {
     /// How the newest event is grouped.
     pub grouping: Option<Value>,
 }
-

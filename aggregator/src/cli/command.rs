@@ -22,7 +22,8 @@ const MAX_PASSWORD_BYTES: u64 = 1024;
 pub(super) async fn ask(config: &AggregatorConfig, request: Request) -> anyhow::Result<Reply> {
     let directory = DataDir::new(&config.data_dir);
     let served = socket::ask(&directory.socket(), &request).await;
-    let served = served.with_context(|| format!("asking the aggregator behind {} failed", directory.socket().display()))?;
+    let served =
+        served.with_context(|| format!("asking the aggregator behind {} failed", directory.socket().display()))?;
     let reply = match served {
         Some(reply) => reply,
         None => ask_stores(config, &directory, request).await?,
@@ -82,7 +83,11 @@ pub(super) async fn list_issues(config: &AggregatorConfig, filter: IssueFilter, 
 /// One line from stdin. Not an argument: arguments are seen by every user of the host.
 pub(super) fn password_from_stdin() -> anyhow::Result<String> {
     let mut text = String::new();
-    std::io::stdin().lock().take(MAX_PASSWORD_BYTES).read_to_string(&mut text).context("reading the password failed")?;
+    std::io::stdin()
+        .lock()
+        .take(MAX_PASSWORD_BYTES)
+        .read_to_string(&mut text)
+        .context("reading the password failed")?;
     let password = text.lines().next().unwrap_or_default();
     if password.chars().count() < 8 {
         bail!("expected a password of at least 8 characters on stdin; or let one be made with --generate");

@@ -46,7 +46,10 @@ pub(super) async fn run(config: &AggregatorConfig, admin_email: &str, json: bool
     }
     match password {
         Some(password) => {
-            writeln!(out, "prepared {data_dir}\nauthority  {fingerprint}\nadmin      {admin_email}\npassword   {password}")?;
+            writeln!(
+                out,
+                "prepared {data_dir}\nauthority  {fingerprint}\nadmin      {admin_email}\npassword   {password}"
+            )?;
             writeln!(out, "the password is not shown again; start with `picket-aggregator serve`")?;
         }
         None => writeln!(out, "{data_dir} is prepared already; nothing was changed")?,

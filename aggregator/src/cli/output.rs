@@ -37,7 +37,11 @@ pub(super) fn reply(reply: Reply, json: bool, now: Timestamp) -> anyhow::Result<
     match reply {
         Reply::Project(project) if json => print_json(&mut out, &project_json(&project)),
         Reply::Project(project) => {
-            writeln!(out, "project  {} ({})\nid       {}\ndsn      {}", project.name, project.slug, project.id, project.dsn)?;
+            writeln!(
+                out,
+                "project  {} ({})\nid       {}\ndsn      {}",
+                project.name, project.slug, project.id, project.dsn
+            )?;
             Ok(())
         }
         Reply::Projects(projects) if json => {
@@ -54,11 +58,19 @@ pub(super) fn reply(reply: Reply, json: bool, now: Timestamp) -> anyhow::Result<
         }
         Reply::Relays(relays) if json => print_json(&mut out, &relays.iter().map(relay_json).collect::<Vec<_>>()),
         Reply::Relays(relays) => print_relays(&mut out, &relays, now),
-        Reply::Revoked { id, already } if json => print_json(&mut out, &json!({ "id": id, "already_revoked": already })),
+        Reply::Revoked { id, already } if json => {
+            print_json(&mut out, &json!({ "id": id, "already_revoked": already }))
+        }
         Reply::Revoked { id, already: true } => Ok(writeln!(out, "relay {id} was revoked before")?),
-        Reply::Revoked { id, already: false } => Ok(writeln!(out, "relay {id} is revoked; its connections are closed")?),
-        Reply::User { email, password } if json => print_json(&mut out, &json!({ "email": email, "password": password })),
-        Reply::User { email, password: Some(password) } => Ok(writeln!(out, "user      {email}\npassword  {password}")?),
+        Reply::Revoked { id, already: false } => {
+            Ok(writeln!(out, "relay {id} is revoked; its connections are closed")?)
+        }
+        Reply::User { email, password } if json => {
+            print_json(&mut out, &json!({ "email": email, "password": password }))
+        }
+        Reply::User { email, password: Some(password) } => {
+            Ok(writeln!(out, "user      {email}\npassword  {password}")?)
+        }
         Reply::User { email, password: None } => Ok(writeln!(out, "user {email} may log in")?),
         Reply::Token { token } if json => print_json(&mut out, &json!({ "token": token })),
         Reply::Token { token } => Ok(writeln!(out, "{token}")?),
@@ -230,7 +242,11 @@ fn print_status(out: &mut impl Write, status: &Status, now: Timestamp) -> anyhow
         None => "not serving".to_owned(),
     };
     writeln!(out, "picket-aggregator {}  {state}", status.version)?;
-    writeln!(out, "projects  {}\nrelays    {} of {} connected", status.projects, status.relays_connected, status.relays)?;
+    writeln!(
+        out,
+        "projects  {}\nrelays    {} of {} connected",
+        status.projects, status.relays_connected, status.relays
+    )?;
     writeln!(out, "journal   {} batches waiting, {} bytes", status.journal_batches, status.journal_bytes)?;
     Ok(())
 }

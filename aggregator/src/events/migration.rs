@@ -21,8 +21,7 @@ pub(super) async fn run(client: &Client) -> Result<(), EventsError> {
         .execute()
         .await
         .map_err(failed)?;
-    let applied: Vec<u32> =
-        client.query("SELECT number FROM schema_migrations").fetch_all().await.map_err(failed)?;
+    let applied: Vec<u32> = client.query("SELECT number FROM schema_migrations").fetch_all().await.map_err(failed)?;
     let newest = MIGRATIONS.last().map_or(0, |(number, _)| *number);
     if let Some(&unknown) = applied.iter().find(|number| **number > newest) {
         return Err(EventsError::NewerSchema { found: unknown, known: newest });
@@ -32,11 +31,7 @@ pub(super) async fn run(client: &Client) -> Result<(), EventsError> {
             continue;
         }
         for statement in statements(text) {
-            client
-                .query(statement)
-                .execute()
-                .await
-                .map_err(|source| EventsError::Migration { number, source })?;
+            client.query(statement).execute().await.map_err(|source| EventsError::Migration { number, source })?;
         }
         client
             .query("INSERT INTO schema_migrations (number) VALUES (?)")
@@ -61,7 +56,8 @@ mod tests {
     fn every_statement_can_be_repeated_and_numbers_rise() {
         for (_, text) in MIGRATIONS {
             for statement in statements(text) {
-                let code: String = statement.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+                let code: String =
+                    statement.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
                 assert!(code.trim_start().starts_with("CREATE") && code.contains("IF NOT EXISTS"), "{code}");
                 assert!(!code.contains('?'), "a question mark would be taken for a parameter: {code}");
             }

@@ -187,9 +187,8 @@ impl Issues {
 
     /// Makes what is missing in one transaction, and remembers it only after the commit.
     async fn create_missing(&mut self, claims: &[Claim]) -> Result<(), DatabaseError> {
-        let incomplete = |claim: &&Claim| {
-            claim.hashes.iter().any(|hash| !self.known.contains_key(&(claim.project_id, *hash)))
-        };
+        let incomplete =
+            |claim: &&Claim| claim.hashes.iter().any(|hash| !self.known.contains_key(&(claim.project_id, *hash)));
         let wanting: Vec<&Claim> = claims.iter().filter(incomplete).collect();
         if wanting.is_empty() {
             return Ok(());

@@ -39,7 +39,12 @@ async fn claims_with_a_common_hash_share_an_issue_and_others_do_not() {
     let setting = setting().await;
     let mut issues = Issues::new(&setting.database);
     let project = setting.project;
-    let claims = [claim(project, "a", &[1, 2]), claim(project, "b", &[3]), claim(project, "c", &[4, 2]), claim(project, "d", &[4])];
+    let claims = [
+        claim(project, "a", &[1, 2]),
+        claim(project, "b", &[3]),
+        claim(project, "c", &[4, 2]),
+        claim(project, "d", &[4]),
+    ];
     let ids = issues.assign(&claims).await.unwrap();
     assert_eq!(ids[0], ids[2]);
     assert_eq!(ids[0], ids[3]);

@@ -17,9 +17,10 @@
 //! ├─ batches  position: u64 BE ──▶ entry, see `entry`        blob files; keys only ever appended
 //! ├─ spools   'r' spool id     ──▶ stored ranges, see `stored_ranges`
 //! │           'o' spool id     ──▶ id of the relay the spool belongs to
-//! └─ state    "format"         ──▶ 1
-//!             "cursor"         ──▶ position: u64 BE          all before it is in ClickHouse
-//!             "plan"           ──▶ the pending insert plan, opaque here
+//! ├─ state    "format"         ──▶ 1
+//! │           "cursor"         ──▶ position: u64 BE          all before it is in ClickHouse
+//! │           "plan"           ──▶ the pending insert plan, opaque here
+//! └─ recent_events  project, event id ──▶ when it was stored, see `recent_events`
 //!
 //!      deleted        waiting (backlog)
 //! ────────────────┬───┬───┬───┬───┬───┐
@@ -44,6 +45,7 @@ mod entry;
 mod error;
 mod metrics;
 mod position;
+mod recent_events;
 mod store;
 mod stored_ranges;
 #[cfg(test)]
@@ -54,6 +56,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use picket_common::ids::{RelayId, Sequence, SpoolId};
+use picket_common::timestamp::Timestamp;
 use picket_common::wire::BatchHeader;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -63,6 +66,7 @@ pub use committer::JournalCommitter;
 pub use config::JournalConfig;
 pub use error::{AppendError, JournalError};
 pub use position::JournalPosition;
+pub use recent_events::EventKey;
 
 use committer::{AppendRequest, QUEUE_LENGTH, Request};
 use metrics::JournalMetrics;
@@ -329,6 +333,27 @@ impl Journal {
     /// # Errors
     /// [`JournalError::CursorOutOfRange`] if the cursor would go back or beyond the end; [`JournalError::Write`].
     pub fn finish_plan(&self, new_cursor: JournalPosition) -> Result<(), JournalError> {
+        self.finish_plan_with(new_cursor, &[], Timestamp::now())
+    }
+
+    /// Which of these events a finished plan stored lately, in their order.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub fn known_events(&self, events: &[EventKey]) -> Result<Vec<bool>, JournalError> {
+        self.shared.store.known_events(events)
+    }
+
+    /// As [`Self::finish_plan`], and notes in the same write that these events are stored.
+    ///
+    /// # Errors
+    /// As [`Self::finish_plan`].
+    pub fn finish_plan_with(
+        &self,
+        new_cursor: JournalPosition,
+        events: &[EventKey],
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
         let _writing = lock(&self.shared.state_writes);
         let (cursor, end, appended_bytes) = {
             let progress = lock(&self.shared.progress);
@@ -345,6 +370,7 @@ impl Journal {
         };
         let mut transaction = Transaction::default();
         self.shared.store.put_finished(&mut transaction, cursor, new_cursor)?;
+        self.shared.store.put_known_events(&mut transaction, events, now)?;
         self.shared.store.commit(transaction)?;
         {
             let mut progress = lock(&self.shared.progress);

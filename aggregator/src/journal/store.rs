@@ -4,18 +4,21 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use picket_common::ids::{RelayId, SpoolId};
+use picket_common::timestamp::Timestamp;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options,
     WriteBatch, WriteOptions,
 };
 
 use super::config::JournalConfig;
+use super::recent_events::{self, EventKey};
 use super::stored_ranges::StoredRanges;
 use super::{JournalError, JournalPosition, entry};
 
 const BATCHES: &str = "batches";
 const SPOOLS: &str = "spools";
 const STATE: &str = "state";
+const RECENT_EVENTS: &str = "recent_events";
 
 const KEY_FORMAT: &[u8] = b"format";
 const KEY_CURSOR: &[u8] = b"cursor";
@@ -76,6 +79,7 @@ impl Store {
             ColumnFamilyDescriptor::new(BATCHES, batch_options(config)),
             ColumnFamilyDescriptor::new(SPOOLS, Options::default()),
             ColumnFamilyDescriptor::new(STATE, Options::default()),
+            ColumnFamilyDescriptor::new(RECENT_EVENTS, recent_events::options()),
         ];
         let database = DB::open_cf_descriptors(&options, directory, families)
             .map_err(|source| JournalError::Open { directory: directory.to_owned(), source })?;
@@ -175,7 +179,31 @@ impl Store {
         self.get(STATE, KEY_PLAN)
     }
 
+    /// Which of these events are noted as stored.
+    pub(super) fn known_events(&self, events: &[EventKey]) -> Result<Vec<bool>, JournalError> {
+        let family = self.family(RECENT_EVENTS)?;
+        let keys: Vec<_> = events.iter().map(|event| recent_events::key(*event)).collect();
+        let found = self.database.batched_multi_get_cf(family, &keys, false);
+        found
+            .into_iter()
+            .map(|value| value.map(|value| value.is_some()).map_err(|source| self.read_error(source)))
+            .collect()
+    }
+
     // What transactions hold.
+
+    pub(super) fn put_known_events(
+        &self,
+        transaction: &mut Transaction,
+        events: &[EventKey],
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
+        let family = self.family(RECENT_EVENTS)?;
+        for event in events {
+            transaction.writes.put_cf(family, recent_events::key(*event), recent_events::value(now));
+        }
+        Ok(())
+    }
 
     pub(super) fn put_entry(
         &self,

@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn an_event_keeps_its_origin_and_other_items_end_as_unsupported() {
-        let body = format!("{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"session\"}}\n{{}}\n{{\"type\":\"event\"}}\n{{\"message\":\"x\"}}\n");
+        let body = format!(
+            "{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"session\"}}\n{{}}\n{{\"type\":\"event\"}}\n{{\"message\":\"x\"}}\n"
+        );
         let out = decoded(&body);
         assert_eq!(out.events.len(), 1);
         assert_eq!((out.events[0].sequence, out.events[0].event_id.to_string()), (Sequence::new(9), ID.to_owned()));

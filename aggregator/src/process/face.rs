@@ -17,7 +17,7 @@ const MAX_VALUE_CHARS: usize = 1024;
 
 /// Makes the face an issue gets if this event is its first.
 #[must_use]
-pub fn face(event: &Value, first_seen: Timestamp) -> NewIssue {
+pub(super) fn face(event: &Value, first_seen: Timestamp) -> NewIssue {
     let exception = main_exception(event);
     let metadata = exception.map(metadata_of).unwrap_or_default();
     let title = if exception.is_some() { exception_title(&metadata) } else { message_title(event) };
@@ -203,7 +203,11 @@ mod tests {
 
     #[test]
     fn fields_of_the_wrong_type_never_panic() {
-        for event in [json!(1), json!({"exception": [null, 3]}), json!({"exception": [{"type": 1, "stacktrace": []}], "level": 3})] {
+        for event in [
+            json!(1),
+            json!({"exception": [null, 3]}),
+            json!({"exception": [{"type": 1, "stacktrace": []}], "level": 3}),
+        ] {
             assert_eq!(face(&event, NOW).level, "error");
         }
     }

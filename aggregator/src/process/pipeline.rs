@@ -1,6 +1,6 @@
 //! The way of a plan's entries to a block, stage by stage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::thread;
 
 use picket_common::category::DataCategory;
@@ -16,7 +16,7 @@ use super::symbolicate::symbolicate;
 use crate::events::insert::Block;
 use crate::events::row::OutcomeRow;
 use crate::issues::{Claim, IssueId};
-use crate::journal::JournalEntry;
+use crate::journal::{EventKey, JournalEntry};
 
 /// An event with the claim it makes to an issue.
 #[derive(Debug)]
@@ -35,6 +35,25 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// Ends the events for which `keep` does not hold, in order.
+    fn end_all_but(&mut self, keep: impl FnMut(&Grouped) -> bool, outcome: Outcome, reason: &'static str) {
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.grouped).into_iter().partition(keep);
+        self.grouped = kept;
+        self.ended.extend(gone.into_iter().map(|grouped| Ended {
+            project_id: grouped.event.project_id,
+            received_at: grouped.event.received_at,
+            category: DataCategory::Error,
+            outcome,
+            reason,
+            quantity: 1,
+        }));
+    }
+
+    /// What names each event, in order.
+    pub(super) fn event_keys(&self) -> Vec<EventKey> {
+        self.grouped.iter().map(|grouped| (grouped.event.project_id, grouped.event.event_id)).collect()
+    }
+
     /// The claims, in order of the events.
     pub(super) fn claims(&self) -> Vec<Claim> {
         self.grouped.iter().map(|grouped| grouped.claim.clone()).collect()
@@ -46,7 +65,9 @@ impl Prepared {
 pub(super) fn prepare(entries: &[JournalEntry], threads: usize) -> Prepared {
     let records: Vec<_> = entries
         .iter()
-        .flat_map(|entry| decode::records(entry).into_iter().map(|(sequence, record)| (entry.header.spool_id, sequence, record)))
+        .flat_map(|entry| {
+            decode::records(entry).into_iter().map(|(sequence, record)| (entry.header.spool_id, sequence, record))
+        })
         .collect();
     let announced: u64 = entries.iter().map(|entry| entry.header.records()).sum();
     let share = records.len().div_ceil(threads.max(1)).max(1);
@@ -72,7 +93,8 @@ pub(super) fn prepare(entries: &[JournalEntry], threads: usize) -> Prepared {
         };
         workers.into_iter().map(join).collect()
     });
-    let mut all = Prepared { unreadable_records: announced.saturating_sub(records.len() as u64), ..Prepared::default() };
+    let mut all =
+        Prepared { unreadable_records: announced.saturating_sub(records.len() as u64), ..Prepared::default() };
     for part in parts {
         all.grouped.extend(part.grouped);
         all.ended.extend(part.ended);
@@ -84,27 +106,27 @@ fn grouped(decoded: DecodedEvent) -> Grouped {
     let event = symbolicate(decoded).0;
     let grouping = group(&event.event);
     let happened_at = timestamp_of(&event.event, event.received_at);
-    let claim = Claim {
-        project_id: event.project_id,
-        hashes: grouping.hashes(),
-        face: face(&event.event, happened_at),
-    };
+    let claim =
+        Claim { project_id: event.project_id, hashes: grouping.hashes(), face: face(&event.event, happened_at) };
     Grouped { event, grouping, claim }
 }
 
 /// Takes out the events of projects that are gone; they end as outcomes.
 pub(super) fn drop_unknown_projects(prepared: &mut Prepared, plan: &InsertPlan) {
     let is_known = |grouped: &Grouped| plan.retention_days(grouped.event.project_id).is_some();
-    let (kept, gone) = std::mem::take(&mut prepared.grouped).into_iter().partition(is_known);
-    prepared.grouped = kept;
-    prepared.ended.extend(gone.into_iter().map(|grouped: Grouped| Ended {
-        project_id: grouped.event.project_id,
-        received_at: grouped.event.received_at,
-        category: DataCategory::Error,
-        outcome: Outcome::Dropped,
-        reason: "project_id",
-        quantity: 1,
-    }));
+    prepared.end_all_but(is_known, Outcome::Dropped, "project_id");
+}
+
+/// Takes out events that were stored before, or stand in the plan twice: an SDK that did not see the answer sends again.
+/// `known` tells which were stored before, in order of the events.
+pub(super) fn drop_duplicates(prepared: &mut Prepared, known: &[bool]) {
+    let mut known = known.iter();
+    let mut seen: HashSet<EventKey> = HashSet::with_capacity(prepared.grouped.len());
+    let is_first = |grouped: &Grouped| {
+        let is_known = known.next().copied().unwrap_or(false);
+        seen.insert((grouped.event.project_id, grouped.event.event_id)) && !is_known
+    };
+    prepared.end_all_but(is_first, Outcome::Invalid, "duplicate");
 }
 
 /// Makes the block. `issues` are those of the claims, in order.
@@ -150,13 +172,15 @@ impl Outcomes {
     }
 
     fn into_rows(self) -> Vec<OutcomeRow> {
-        let row = |((project_id, hour, category, outcome, reason), quantity): ((u64, u32, &str, &str, &str), u64)| OutcomeRow {
-            project_id,
-            hour,
-            category: category.to_owned(),
-            outcome: outcome.to_owned(),
-            reason: reason.to_owned(),
-            quantity,
+        let row = |((project_id, hour, category, outcome, reason), quantity): ((u64, u32, &str, &str, &str), u64)| {
+            OutcomeRow {
+                project_id,
+                hour,
+                category: category.to_owned(),
+                outcome: outcome.to_owned(),
+                reason: reason.to_owned(),
+                quantity,
+            }
         };
         self.0.into_iter().map(row).collect()
     }
@@ -166,3 +190,6 @@ impl Outcomes {
 pub(super) fn hour_of(at: Timestamp) -> u32 {
     u32::try_from(at.as_seconds() / 3600 * 3600).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,11 +134,8 @@ mod tests {
 
     #[test]
     fn a_plan_ends_before_the_entry_that_would_exceed_a_limit_but_has_at_least_one() {
-        let config = ProcessConfig {
-            max_insert_records: 10,
-            max_insert_bytes: ByteSize::mib(1),
-            ..ProcessConfig::default()
-        };
+        let config =
+            ProcessConfig { max_insert_records: 10, max_insert_bytes: ByteSize::mib(1), ..ProcessConfig::default() };
         let end = |entries: &[JournalEntry]| end_of(entries, &config).map(JournalPosition::get);
         assert_eq!(end(&[]), None);
         assert_eq!(end(&[entry(5, 4, 1), entry(6, 6, 1), entry(7, 1, 1)]), Some(7));

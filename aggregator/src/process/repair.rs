@@ -92,7 +92,10 @@ mod tests {
 
     #[test]
     fn words_that_are_no_json_become_null_outside_of_strings_only() {
-        assert_eq!(parsed(r#"{"a": NaN, "b": [-Infinity, Infinity], "NaN": "NaN \" Infinity"}"#), json!({"a": null, "b": [null, null], "NaN": "NaN \" Infinity"}));
+        assert_eq!(
+            parsed(r#"{"a": NaN, "b": [-Infinity, Infinity], "NaN": "NaN \" Infinity"}"#),
+            json!({"a": null, "b": [null, null], "NaN": "NaN \" Infinity"})
+        );
     }
 
     proptest! {

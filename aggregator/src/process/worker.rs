@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_common::project_config::ConfigSnapshot;
+use picket_common::timestamp::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -189,6 +190,10 @@ impl Worker {
         let threads = self.threads();
         let mut prepared = tokio::task::spawn_blocking(move || pipeline::prepare(&entries, threads)).await?;
         pipeline::drop_unknown_projects(&mut prepared, plan);
+        let events = prepared.event_keys();
+        let known = self.blocking(move |journal| journal.known_events(&events)).await?;
+        pipeline::drop_duplicates(&mut prepared, &known);
+        let events = prepared.event_keys();
         if prepared.unreadable_records > 0 {
             warn!(records = prepared.unreadable_records, plan = %plan.id, "records of acknowledged batches can't be read");
         }
@@ -199,7 +204,7 @@ impl Worker {
         self.events.insert(plan.id, &block).await?;
         fail::fail_point!("process::after_insert_before_cursor", |_| std::process::abort());
         let plan_end = plan.end();
-        self.blocking(move |journal| journal.finish_plan(plan_end)).await?;
+        self.blocking(move |journal| journal.finish_plan_with(plan_end, &events, Timestamp::now())).await?;
 
         self.metrics.events.inc_by(block.events.len() as u64);
         self.metrics.unreadable_records.inc_by(unreadable);

@@ -238,8 +238,8 @@ async fn read_snapshot(pool: &SqlitePool) -> Result<ConfigSnapshot, ProjectError
         .map(|row| {
             let id: i64 = row.try_get(0)?;
             let settings: String = row.try_get(2)?;
-            let settings: Settings = serde_json::from_str(&settings)
-                .map_err(|_| ProjectError::Stored { project: id, what: "settings" })?;
+            let settings: Settings =
+                serde_json::from_str(&settings).map_err(|_| ProjectError::Stored { project: id, what: "settings" })?;
             Ok(ProjectConfig {
                 id: project_id(id),
                 slug: row.try_get(1)?,

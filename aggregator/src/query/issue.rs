@@ -87,7 +87,8 @@ impl Query {
         if only.is_some() {
             conditions.push("issue_id IN ?");
         }
-        let condition = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+        let condition =
+            if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
         let mut query = self.client.query(&format!(
             "SELECT issue_id, sum(count) AS events, uniqMerge(users) AS users,
                     min(first_seen) AS first_seen, max(last_seen) AS last_seen

@@ -1,7 +1,7 @@
 //! The one commit thread: turns waiting records into sealed batches on disk.
 //!
-//! One thread, because one fsync for many records is what makes durability cheap: measured with 1 KiB records, 64 writers
-//! that each sync their own reach 4 700 records/s, one committer that syncs 512 at a time 70 800.
+//! One thread, because one fsync for many records is what makes durability cheap: measured with 1 KiB records, 64
+//! writers that each sync their own reach 4 700 records/s, one committer that syncs 512 at a time 70 800.
 //! A thread of its own rather than a task, because it spends its life in compression and fsync.
 
 use std::sync::Arc;
@@ -132,8 +132,8 @@ impl Worker {
         }
     }
 
-    /// Seals a group, writes it and answers its waiters. An error is final; the spool refuses from then on and the group's
-    /// waiters have heard it.
+    /// Seals a group, writes it and answers its waiters. An error is final; the spool refuses from then on and the
+    /// group's waiters have heard it.
     fn commit(&mut self, group: Vec<Append>) -> Result<(), Arc<str>> {
         let started = Instant::now();
         let (group, oldest_received_at) = self.encode(group);
@@ -201,7 +201,8 @@ impl Worker {
         }
     }
 
-    /// The batch is on disk: counts it, then lets readers see it. In this order, because a reader may acknowledge at once.
+    /// The batch is on disk: counts it, then lets readers see it. In this order, because a reader may acknowledge at
+    /// once.
     fn publish(&mut self, stored: &StoredHeader) {
         debug_assert_eq!(stored.header.first, self.next, "sequences have no gaps");
         self.next = stored.header.last.advanced_by(1);
@@ -261,7 +262,8 @@ impl Encoder {
     }
 }
 
-/// A place where a fault test can end the process, as `kill -9` would: `FAILPOINTS=NAME=return`. Nothing in normal builds.
+/// A place where a fault test can end the process, as `kill -9` would: `FAILPOINTS=NAME=return`. Nothing in normal
+/// builds.
 #[cfg(feature = "failpoints")]
 fn failpoint(name: &'static str) {
     fail::fail_point!(name, |_| std::process::abort());

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SpoolConfig {
-    /// Most stored (compressed) bytes of unacknowledged batches. At the budget new records are refused; nothing accepted
-    /// is dropped. What waits in the queue may come on top, so the budget is overshot by `queue_bytes` at most.
+    /// Most stored (compressed) bytes of unacknowledged batches. At the budget new records are refused; nothing
+    /// accepted is dropped. What waits in the queue may come on top, so the budget is overshot by `queue_bytes` at
+    /// most.
     pub max_bytes: ByteSize,
     /// New records are refused while the spool's file system has less than this free. 0 switches the guard off.
     pub min_free_bytes: ByteSize,

@@ -1,4 +1,5 @@
-//! Keeps the spool from using up its file system: RocksDB needs room for its own bookkeeping, and the host for the rest.
+//! Keeps the spool from using up its file system: RocksDB needs room for its own bookkeeping, and the host for the
+//! rest.
 
 use std::path::PathBuf;
 use std::sync::Mutex;

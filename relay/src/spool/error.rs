@@ -91,8 +91,8 @@ pub enum SpoolError {
 /// Why a record was not taken. In each case it is not on disk, or not certain to be, and the client must hear so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The byte budget is used up, or the file system has less free than `spool.min_free_bytes`. Passes when batches are
-    /// acknowledged or the disk is cleared: answer 429.
+    /// The byte budget is used up, or the file system has less free than `spool.min_free_bytes`. Passes when batches
+    /// are acknowledged or the disk is cleared: answer 429.
     #[error("the spool is full, or its disk nearly is; it empties when an aggregator can be reached")]
     Full,
     /// The record is larger than any batch may be.

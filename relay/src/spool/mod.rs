@@ -2,15 +2,15 @@
 //!
 //! # Invariants
 //! 1. [`Spool::append`] returns a sequence only after the write that holds the record was fsynced.
-//! 2. Every record has a sequence; sequences count from 1 without gaps and are never given twice under one spool id, not
-//!    even after everything was acknowledged and deleted, nor after a crash.
-//! 3. A batch is sealed once: the records of one commit, compressed into one zstd frame, with its header. It is stored, read
-//!    and sent in these bytes until it is deleted.
+//! 2. Every record has a sequence; sequences count from 1 without gaps and are never given twice under one spool id,
+//!    not even after everything was acknowledged and deleted, nor after a crash.
+//! 3. A batch is sealed once: the records of one commit, compressed into one zstd frame, with its header. It is stored,
+//!    read and sent in these bytes until it is deleted.
 //! 4. Readers see a batch only after its fsync ([`Spool::subscribe`]); what was not promised to a client is never sent.
 //! 5. A batch leaves by an acknowledgement, because the aggregator says it has it, or into the quarantine, counted and
 //!    logged. Nothing else deletes.
-//! 6. After a failed write nothing is trusted: the spool refuses everything until the process starts anew. A kernel may drop
-//!    the dirty pages of a failed fsync, so a second fsync that succeeds proves nothing.
+//! 6. After a failed write nothing is trusted: the spool refuses everything until the process starts anew. A kernel may
+//!    drop the dirty pages of a failed fsync, so a second fsync that succeeds proves nothing.
 //! 7. Memory is bounded: the queue by records and bytes, a commit by its batch, the database by its settings, all
 //!    independent of how much is spooled. Opening reads the headers, never the payloads.
 //!
@@ -25,12 +25,12 @@
 //! The checksum of a payload is in its header (CRC-32C), checked whenever the payload is read.
 //!
 //! # Operations, in the order of a record's life
-//! - **append** (`committer`): waits for a place in the bounded queue, hands the record to the one commit thread, waits. The
-//!   thread takes all that wait, up to a batch, gives them sequences, encodes and compresses them, writes header, payload and
-//!   next sequence in one synced `WriteBatch`, publishes the new end and wakes the waiters. While it waits for the disk the
-//!   next batch gathers: the slower the disk, the larger the groups.
-//! - **read** (`reader`): from a cursor of the reader's up to the published end, always by seek, so tombstones of deleted batches
-//!   are not walked over. A batch whose bytes do not match is set aside and the reading goes on.
+//! - **append** (`committer`): waits for a place in the bounded queue, hands the record to the one commit thread,
+//!   waits. The thread takes all that wait, up to a batch, gives them sequences, encodes and compresses them, writes
+//!   header, payload and next sequence in one synced `WriteBatch`, publishes the new end and wakes the waiters. While
+//!   it waits for the disk the next batch gathers: the slower the disk, the larger the groups.
+//! - **read** (`reader`): from a cursor of the reader's up to the published end, always by seek, so tombstones of
+//!   deleted batches are not walked over. A batch whose bytes do not match is set aside and the reading goes on.
 //! - **acknowledge** (`removal`): deletes one batch, in any order; asking twice does no harm. Not synced.
 //! - **recover**: `open` replays the log, counts the headers and goes on at the stored next sequence.
 //!
@@ -113,16 +113,16 @@ struct Shared {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The guarded sections do arithmetic and checked I/O; a panic in one leaves nothing half done that matters more than
-    // going on.
+    // The guarded sections do arithmetic and checked I/O; a panic in one leaves nothing half done that matters more
+    // than going on.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Spool ===
 
 impl Spool {
-    /// Opens the spool in `directory`, making it if it is not there, and starts its commit thread. A new spool takes its
-    /// id from `random`. Blocking: replays the log and reads all headers.
+    /// Opens the spool in `directory`, making it if it is not there, and starts its commit thread. A new spool takes
+    /// its id from `random`. Blocking: replays the log and reads all headers.
     ///
     /// # Errors
     /// [`SpoolError`]: in use, unreadable, of an unknown format, damaged, or the thread can't be started.
@@ -160,8 +160,8 @@ impl Spool {
         Ok((spool, committer))
     }
 
-    /// Appends a record; returns its sequence once it is on disk. Waits while the queue is full. If the caller goes away
-    /// meanwhile, the record may be stored all the same.
+    /// Appends a record; returns its sequence once it is on disk. Waits while the queue is full. If the caller goes
+    /// away meanwhile, the record may be stored all the same.
     ///
     /// # Errors
     /// [`AppendError`]: in each case the client must not hear 200.
@@ -220,8 +220,8 @@ impl Spool {
         self.shared.sealed_at_open
     }
 
-    /// Waits until the spool fails for good and says why. The process should then end, so that it starts anew on files that
-    /// RocksDB has checked.
+    /// Waits until the spool fails for good and says why. The process should then end, so that it starts anew on files
+    /// that RocksDB has checked.
     pub async fn failed(&self) -> Arc<str> {
         let mut failure = self.shared.failure.subscribe();
         loop {
@@ -235,8 +235,9 @@ impl Spool {
         }
     }
 
-    /// Takes a new id for everything that is still spooled and all that follows; synced. For a directory that was copied or
-    /// turned back, where the aggregator knows sequences under the old id that were given to other records here. Blocking.
+    /// Takes a new id for everything that is still spooled and all that follows; synced. For a directory that was
+    /// copied or turned back, where the aggregator knows sequences under the old id that were given to other records
+    /// here. Blocking.
     ///
     /// # Errors
     /// [`SpoolError::Storage`] if it can't be written; the old id then stays.

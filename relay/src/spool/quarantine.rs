@@ -5,8 +5,8 @@
 //! state "quarantine" -> JSON of the totals, written with each change
 //! ```
 //!
-//! They leave the queue so that what follows can flow, and stay on disk for an operator to look at. The quarantine is bounded
-//! (`spool.quarantine_max_bytes`): the oldest entries go when a new one needs their room.
+//! They leave the queue so that what follows can flow, and stay on disk for an operator to look at. The quarantine is
+//! bounded (`spool.quarantine_max_bytes`): the oldest entries go when a new one needs their room.
 
 use picket_common::config::ByteSize;
 use picket_common::ids::Sequence;

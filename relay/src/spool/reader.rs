@@ -39,8 +39,8 @@ pub enum Oversized {
 }
 
 impl Spool {
-    /// The batches that start at `from` or later, in order, as far as the limit goes. Damaged ones are set aside and passed
-    /// over. Blocking.
+    /// The batches that start at `from` or later, in order, as far as the limit goes. Damaged ones are set aside and
+    /// passed over. Blocking.
     ///
     /// # Errors
     /// [`SpoolError::Storage`] if the headers can't be read, [`SpoolError::Failed`] after a failed write.

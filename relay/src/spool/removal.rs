@@ -1,6 +1,7 @@
 //! How batches leave the queue: acknowledged, known to be stored, or set aside. Blocking.
 //!
-//! Deletions are not synced. If a power cut brings a batch back, it is sent again and the aggregator answers that it has it.
+//! Deletions are not synced. If a power cut brings a batch back, it is sent again and the aggregator answers that it
+//! has it.
 
 use picket_common::ids::Sequence;
 use picket_common::timestamp::Timestamp;
@@ -10,8 +11,8 @@ use super::quarantine::{SetAside, SetAsideReason, Totals};
 use super::store::{RawHeader, Store};
 use super::{Shared, Spool, lock};
 
-/// Space of deleted payloads is given back each time this much was deleted. Blob files are about 8 MiB, so smaller steps
-/// would find little, and larger ones would leave much lying about in an idle relay.
+/// Space of deleted payloads is given back each time this much was deleted. Blob files are about 8 MiB, so smaller
+/// steps would find little, and larger ones would leave much lying about in an idle relay.
 const RECLAIM_BYTES: u64 = 64 * 1024 * 1024;
 /// Deletions in one write.
 const DELETE_CHUNK: usize = 256;
@@ -48,7 +49,8 @@ impl Spool {
             return Ok(());
         };
         let Ok(stored) = raw.parse() else {
-            // It was read to be sent, so it can't be unreadable unless it was damaged since. The next reader sees to it.
+            // It was read to be sent, so it can't be unreadable unless it was damaged since. The next reader sees to
+            // it.
             return Ok(());
         };
         if stored.header.last != last {
@@ -60,11 +62,11 @@ impl Spool {
         Ok(())
     }
 
-    /// The aggregator has everything up to `up_to`: deletes the batches that end there or before, and says how many they
-    /// were. Blocking.
+    /// The aggregator has everything up to `up_to`: deletes the batches that end there or before, and says how many
+    /// they were. Blocking.
     ///
-    /// The caller must be sure that `up_to` speaks of this spool's own records: a directory that was copied or turned back
-    /// gives sequences to new records that the aggregator knows from old ones. See the uplink's session.
+    /// The caller must be sure that `up_to` speaks of this spool's own records: a directory that was copied or turned
+    /// back gives sequences to new records that the aggregator knows from old ones. See the uplink's session.
     ///
     /// # Errors
     /// [`SpoolError::Storage`] if the database fails; what was deleted until then is.

@@ -1,14 +1,14 @@
 //! The spool's files: column families, keys and values, and the few operations on them. Blocking throughout.
 //!
 //! Settings and their reasons:
-//! - **WAL recovery to a point in time.** A power cut may leave the end of the log torn in any way: cut off, zeroed, or with
-//!   some pages written and others not, which looks like a bad checksum. None of that was synced, so nobody was answered
-//!   200 for it. Point-in-time recovery opens with everything before the tear; the stricter modes would refuse to start
-//!   after an ordinary power cut. Its price is that a flipped bit in the middle of the log would silently cut off what
-//!   follows; then the aggregator knows higher sequences than we do, which the uplink notices
+//! - **WAL recovery to a point in time.** A power cut may leave the end of the log torn in any way: cut off, zeroed, or
+//!   with some pages written and others not, which looks like a bad checksum. None of that was synced, so nobody was
+//!   answered 200 for it. Point-in-time recovery opens with everything before the tear; the stricter modes would refuse
+//!   to start after an ordinary power cut. Its price is that a flipped bit in the middle of the log would silently cut
+//!   off what follows; then the aggregator knows higher sequences than we do, which the uplink notices
 //!   ([`super::Spool::forget_stored`]).
-//! - **Payloads in blob files, without blob garbage collection.** A queue deletes in the order it writes, so whole files
-//!   become garbage by themselves and no payload is ever rewritten by a compaction.
+//! - **Payloads in blob files, without blob garbage collection.** A queue deletes in the order it writes, so whole
+//!   files become garbage by themselves and no payload is ever rewritten by a compaction.
 //! - **No compression**: the payloads are zstd frames.
 //! - **Small**: memory for memtables, cache and open files is bounded by the constants below, whatever the spool holds.
 
@@ -170,8 +170,8 @@ impl Store {
         }
     }
 
-    /// Deletes batches by their first sequences. Not synced: a batch that comes back after a power cut is sent again, and
-    /// the aggregator answers that it has it already.
+    /// Deletes batches by their first sequences. Not synced: a batch that comes back after a power cut is sent again,
+    /// and the aggregator answers that it has it already.
     pub(super) fn delete(&self, firsts: &[Sequence]) -> Result<(), SpoolError> {
         let mut batch = WriteBatch::default();
         for first in firsts {

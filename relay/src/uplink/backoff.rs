@@ -1,5 +1,5 @@
-//! Waiting times that grow: twice as long each time, up to a bound, half of it random so that relays which lost the same
-//! aggregator don't come back in one moment.
+//! Waiting times that grow: twice as long each time, up to a bound, half of it random so that relays which lost the
+//! same aggregator don't come back in one moment.
 
 use std::time::Duration;
 

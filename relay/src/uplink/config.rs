@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct UplinkConfig {
     /// How long one address may take to connect and to say welcome.
     pub connect_timeout: Span,
-    /// How long an aggregator that has all of a batch may take to answer; then the relay connects anew. Also how long the
-    /// aggregator may take nothing at all of a batch.
+    /// How long an aggregator that has all of a batch may take to answer; then the relay connects anew. Also how long
+    /// the aggregator may take nothing at all of a batch.
     pub reply_timeout: Span,
     /// Most batches in flight, whatever the aggregator's window allows.
     pub max_in_flight_batches: u32,

@@ -25,9 +25,12 @@ const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// How the aggregator's [close codes](DialError::Refused) begin to matter: these mean "not this relay".
+// Close codes of the aggregator that call for more than connecting again; the numbers are part of the protocol.
+/// The certificate names no relay.
 pub(super) const CLOSE_NO_IDENTITY: u32 = 2;
+/// The relay is not registered or was revoked.
 pub(super) const CLOSE_NOT_ALLOWED: u32 = 3;
+/// The spool was first seen from another relay.
 pub(super) const CLOSE_SPOOL_OWNED: u32 = 4;
 
 /// An open connection and the socket it lives on.

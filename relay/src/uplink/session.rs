@@ -1,12 +1,13 @@
 //! One connection to one aggregator, from Hello to the end.
 //!
-//! Told in order: Hello and Welcome; the spool forgets what the aggregator has; then, as events come, batches are sent in
-//! order as far as the window goes, answers are acted on, configurations are stored, statistics are sent.
+//! Told in order: Hello and Welcome; the spool forgets what the aggregator has; then, as events come, batches are sent
+//! in order as far as the window goes, answers are acted on, configurations are stored, statistics are sent.
 //!
-//! A directory that was turned back (a restored snapshot, a log cut off by a bad sector) would give sequences to new records
-//! that the aggregator knows from other ones, and would take those for stored. It shows in the welcome: the aggregator has
-//! more than this spool held when it was opened or has sent since. Then only what was there at open is forgotten (those are
-//! the records the aggregator has), and the rest gets a new spool id. So nothing is lost and nothing is stored twice.
+//! A directory that was turned back (a restored snapshot, a log cut off by a bad sector) would give sequences to new
+//! records that the aggregator knows from other ones, and would take those for stored. It shows in the welcome: the
+//! aggregator has more than this spool held when it was opened or has sent since. Then only what was there at open is
+//! forgotten (those are the records the aggregator has), and the rest gets a new spool id. So nothing is lost and
+//! nothing is stored twice.
 //!
 //! What it does not do: connect, or decide when to connect again ([`super`]).
 
@@ -252,8 +253,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Sends statistics, and the outcomes since the last time. What was written when the connection breaks may not arrive:
-    /// outcomes are statistics, not events.
+    /// Sends statistics, and the outcomes since the last time. What was written when the connection breaks may not
+    /// arrive: outcomes are statistics, not events.
     async fn report(&mut self) -> Result<(), LinkError> {
         let usage = self.link.spool.usage();
         let statistics = FromRelay::Statistics(RelayStatistics {
@@ -341,8 +342,8 @@ async fn reconcile(link: &Link, stored_up_to: Sequence) -> Result<(), LinkError>
     Ok(())
 }
 
-/// Reads the control stream until it ends; frames can't be read piecemeal, so this is a task of its own. When the session
-/// is slow to take messages, it waits.
+/// Reads the control stream until it ends; frames can't be read piecemeal, so this is a task of its own. When the
+/// session is slow to take messages, it waits.
 async fn read_messages(mut receive: RecvStream, messages: mpsc::Sender<Result<FromAggregator, FrameError>>) {
     loop {
         let message = read_frame(&mut receive, MAX_CONTROL_FRAME).await;

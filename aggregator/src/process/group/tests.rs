@@ -90,7 +90,12 @@ fn a_fingerprint_replaces_or_refines_the_default() {
 
 #[test]
 fn fields_of_the_wrong_type_never_panic() {
-    for event in [json!(null), json!({"exception": 1}), json!({"exception": {"values": [1, null, {"type": {}, "stacktrace": {"frames": [[], 1]}}]}}), json!({"fingerprint": "x", "message": []})] {
+    for event in [
+        json!(null),
+        json!({"exception": 1}),
+        json!({"exception": {"values": [1, null, {"type": {}, "stacktrace": {"frames": [[], 1]}}]}}),
+        json!({"fingerprint": "x", "message": []}),
+    ] {
         assert!(!group(&event).hashes().is_empty());
     }
 }

@@ -1,0 +1,124 @@
+#![allow(clippy::unwrap_used)]
+use bytes::Bytes;
+use picket_common::envelope::{Envelope, Item, ItemType};
+use picket_common::ids::{EventId, ProjectId, PublicKey, Sequence, SpoolId};
+use picket_common::project_config::{ConfigSnapshot, ProjectConfig};
+use picket_common::record::{Record, RecordHeader};
+use picket_common::wire::BatchHeader;
+use uuid::Uuid;
+
+use super::*;
+use crate::journal::JournalPosition;
+
+fn record(project: u64, event: u8, items: &[(ItemType, &'static str)]) -> Record {
+    let id = EventId::from_random([event; 16]);
+    let mut envelope = Envelope::empty();
+    envelope.set_event_id(id);
+    for (item_type, payload) in items {
+        envelope.push(Item::new(item_type.clone(), Bytes::from_static(payload.as_bytes())));
+    }
+    let mut body = Vec::new();
+    envelope.write_to(&mut body).unwrap();
+    let header = RecordHeader {
+        project_id: ProjectId::new(project),
+        public_key: PublicKey::from_random([1; 16]),
+        received_at: Timestamp::from_millis(1_763_820_306_789),
+        event_id: Some(id),
+    };
+    Record { header, body: Bytes::from(body) }
+}
+
+fn entry(position: u64, records: &[Record]) -> JournalEntry {
+    let mut raw = Vec::new();
+    records.iter().for_each(|record| record.encode_into(&mut raw).unwrap());
+    let payload = zstd::bulk::compress(&raw, 1).unwrap();
+    let header = BatchHeader {
+        spool_id: SpoolId::from_random([9; 16]),
+        first: Sequence::new(position * 100),
+        last: Sequence::new(position * 100 + records.len() as u64 - 1),
+        raw_bytes: raw.len() as u64,
+        payload_bytes: payload.len() as u64,
+        crc32c: 0,
+    };
+    JournalEntry { position: JournalPosition::new(position), header, payload: Bytes::from(payload) }
+}
+
+fn plan() -> InsertPlan {
+    let project = ProjectConfig {
+        id: ProjectId::new(1),
+        slug: "shop".to_owned(),
+        keys: Vec::new(),
+        allowed_domains: Vec::new(),
+        retention_days: 30,
+    };
+    let projects = ConfigSnapshot { revision: 1, projects: vec![project] };
+    InsertPlan::new(Uuid::nil(), JournalPosition::START, JournalPosition::new(9), &projects)
+}
+
+fn outcomes(block: &Block) -> Vec<(&str, &str, u64)> {
+    block.outcomes.iter().map(|row| (row.outcome.as_str(), row.reason.as_str(), row.quantity)).collect()
+}
+
+fn run(entries: &[JournalEntry], known: &[bool], threads: usize) -> Block {
+    let mut prepared = prepare(entries, threads);
+    drop_unknown_projects(&mut prepared, &plan());
+    drop_duplicates(&mut prepared, known);
+    let issues: Vec<_> = (0..prepared.grouped.len()).map(|_| IssueId::new(7)).collect();
+    block(prepared, &issues, &plan())
+}
+
+#[test]
+fn every_item_ends_in_one_outcome() {
+    let event = (ItemType::Event, "{\"message\":\"x\"}");
+    let entries = [
+        entry(
+            1,
+            &[record(1, 1, &[event.clone(), (ItemType::Session, "{}")]), record(1, 2, &[(ItemType::Event, "[]")])],
+        ),
+        entry(2, &[record(2, 3, &[event.clone()]), record(1, 1, &[event])]),
+    ];
+    let block = run(&entries, &[], 2);
+    assert_eq!(block.events.len(), 1);
+    assert_eq!(block.payloads, [Bytes::from_static(b"{\"message\":\"x\"}")]);
+    assert_eq!(block.events[0].retention_days, 30);
+    assert_eq!(
+        outcomes(&block),
+        [
+            ("accepted", "", 1),
+            ("invalid", "duplicate", 1),
+            ("invalid", "invalid_json", 1),
+            ("unsupported", "no_store", 1),
+            ("dropped", "project_id", 1),
+        ]
+    );
+}
+
+#[test]
+fn the_block_is_the_same_for_any_number_of_threads() {
+    let records: Vec<_> =
+        (1..60).map(|id| record(1, id, &[(ItemType::Event, "{\"tags\":{\"b\":1,\"a\":2}}")])).collect();
+    let entries = [entry(1, &records[..20]), entry(2, &records[20..])];
+    let one = run(&entries, &[], 1);
+    for threads in [2, 3, 8] {
+        let other = run(&entries, &[], threads);
+        assert_eq!((&one.events, &one.payloads, &one.outcomes), (&other.events, &other.payloads, &other.outcomes));
+    }
+    assert_eq!(one.events.iter().map(|row| row.sequence).take(21).last(), Some(200));
+}
+
+#[test]
+fn an_event_that_was_stored_before_is_not_stored_again() {
+    let records: Vec<_> = (1..4).map(|id| record(1, id, &[(ItemType::Event, "{}")])).collect();
+    let block = run(&[entry(1, &records)], &[false, true, false], 1);
+    assert_eq!(block.events.len(), 2);
+    assert_eq!(outcomes(&block), [("accepted", "", 2), ("invalid", "duplicate", 1)]);
+}
+
+#[test]
+fn an_entry_that_cannot_be_decompressed_is_counted_and_costs_only_itself() {
+    let mut broken = entry(1, &[record(1, 1, &[(ItemType::Event, "{}")]), record(1, 2, &[(ItemType::Event, "{}")])]);
+    broken.payload = Bytes::from_static(b"not zstd");
+    let good = entry(2, &[record(1, 3, &[(ItemType::Event, "{}")])]);
+    let prepared = prepare(&[broken, good], 1);
+    assert_eq!((prepared.grouped.len(), prepared.unreadable_records), (1, 2));
+}

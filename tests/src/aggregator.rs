@@ -1,0 +1,195 @@
+//! The aggregator of an installation.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::api::Api;
+use crate::executable::{self, Build};
+use crate::http::HttpClient;
+use crate::port::free_address;
+use crate::program::{Finished, Program, print_tail};
+use crate::wait::{eventually, holds};
+
+/// How long it may take to start, with two busy cores and a cold page cache.
+pub const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take to stop: its own bounds (10 s for connections, 10 s for queries) and some time for the machine.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(25);
+/// What a token for reading everything may do.
+const READ_SCOPES: &str = "event:read,project:read,org:read";
+
+/// The aggregator: its files, its addresses and, while it runs, its process.
+#[derive(Debug)]
+pub struct Aggregator {
+    /// Pages and API.
+    pub pages: SocketAddr,
+    /// Where relays connect.
+    pub link: SocketAddr,
+    /// Metrics and health.
+    pub admin: SocketAddr,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// What the first admin logs in with; `None` until [`Self::init`].
+    pub admin_login: Option<(String, String)>,
+    config: PathBuf,
+    log: PathBuf,
+    program: Option<Program>,
+}
+
+/// How an aggregator or a relay is started.
+#[derive(Debug, Clone)]
+pub struct Start<'a> {
+    /// Which binary.
+    pub build: Build,
+    /// Environment variables, such as `FAILPOINTS` or keys of the configuration.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+impl Default for Start<'_> {
+    fn default() -> Self {
+        Self { build: Build::Normal, environment: &[] }
+    }
+}
+
+impl<'a> Start<'a> {
+    /// The build with failpoints, and one of them set.
+    #[must_use]
+    pub const fn with_failpoint(environment: &'a [(&'a str, &'a str)]) -> Self {
+        Self { build: Build::Failpoints, environment }
+    }
+}
+
+/// A command of one of the two programs, free of what the tester's own environment says about their configuration.
+pub(crate) fn command(name: &str, build: Build) -> Command {
+    let mut command = Command::new(executable::find(name, build));
+    for (variable, _) in std::env::vars_os() {
+        let text = variable.to_string_lossy();
+        if text.starts_with("PICKET_AGGREGATOR__") || text.starts_with("PICKET_RELAY__") || text == "FAILPOINTS" {
+            command.env_remove(&variable);
+        }
+    }
+    command
+}
+
+impl Aggregator {
+    /// Lays out an aggregator in `directory`: configuration and addresses, nothing is run yet.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    #[must_use]
+    pub fn prepare(directory: &Path, organisation: &str, clickhouse: &str) -> Self {
+        let this = Self {
+            pages: free_address(),
+            link: free_address(),
+            admin: free_address(),
+            data_dir: directory.join("aggregator"),
+            admin_login: None,
+            config: directory.join("aggregator.toml"),
+            log: directory.join("aggregator.log"),
+            program: None,
+        };
+        let library = executable::fetched("libchdb.so");
+        let text = format!(
+            "data_dir = {:?}\nlisten = \"{}\"\npublic_url = \"http://{}\"\norganisation = \"{organisation}\"\n\
+             link_listen = \"{}\"\nadmin_listen = \"{}\"\n[log]\nlevel = \"info,picket_aggregator=debug\"\nformat = \"console\"\n\
+             [clickhouse]\nlibrary = {library:?}\n{clickhouse}\n",
+            this.data_dir, this.pages, this.pages, this.link, this.admin,
+        );
+        std::fs::write(&this.config, text).expect("a configuration file");
+        this
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> &Path {
+        &self.config
+    }
+
+    /// Runs one of its commands to the end.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        let mut command = command("picket-aggregator", Build::Normal);
+        Finished::of(command.arg("--config").arg(&self.config).args(arguments))
+    }
+
+    /// Runs one of its commands, which must succeed, and reads its answer.
+    #[must_use]
+    #[track_caller]
+    pub fn ask(&self, arguments: &[&str]) -> Value {
+        self.run(&[arguments, &["--json"]].concat()).json()
+    }
+
+    /// Prepares its data directory and keeps the admin's password.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[track_caller]
+    pub fn init(&mut self) {
+        let facts = self.ask(&["init"]);
+        let text = |key: &str| facts[key].as_str().unwrap_or_else(|| panic!("{key} in {facts}")).to_owned();
+        self.admin_login = Some((text("admin_email"), text("admin_password")));
+    }
+
+    /// Starts it and waits until it serves.
+    #[track_caller]
+    pub fn start(&mut self) {
+        self.start_as(&Start::default());
+    }
+
+    /// Starts it as told and waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not serve in time, or ends.
+    #[track_caller]
+    pub fn start_as(&mut self, start: &Start<'_>) {
+        assert!(self.program.is_none(), "the aggregator runs already");
+        let mut command = command("picket-aggregator", start.build);
+        command.arg("--config").arg(&self.config).arg("serve").envs(start.environment.iter().copied());
+        let mut program = Program::start("aggregator", command, &self.log);
+        let http = HttpClient::new();
+        eventually("the aggregator serves", START_PATIENCE, || {
+            if let Some(status) = program.ended() {
+                print_tail("aggregator", &self.log);
+                panic!("the aggregator ended while it started: {status}");
+            }
+            let answer = http.get(self.admin, "/health", &[]).map_err(|error| error.0)?;
+            holds(answer.status == 200, answer.status)
+        });
+        self.program = Some(program);
+    }
+
+    /// Whether it was started and not stopped or killed since.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        self.program.is_some()
+    }
+
+    /// `kill -9`.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.program.take().expect("the aggregator runs").kill();
+    }
+
+    /// Stops it (SIGTERM), which must end it with 0, and returns how long that took.
+    #[track_caller]
+    pub fn stop(&mut self) -> Duration {
+        self.program.take().expect("the aggregator runs").stop(STOP_PATIENCE)
+    }
+
+    /// Everything it has logged.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Its API, with a new token.
+    #[must_use]
+    #[track_caller]
+    pub fn api(&self) -> Api {
+        let made = self.ask(&["token", "create", "--scopes", READ_SCOPES]);
+        Api::new(self.pages, made["token"].as_str().expect("a token"))
+    }
+}

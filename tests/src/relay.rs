@@ -1,0 +1,170 @@
+//! A relay of an installation.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::aggregator::{Start, command};
+use crate::executable::Build;
+use crate::http::HttpClient;
+use crate::port::free_address;
+use crate::program::{Finished, Program, print_tail};
+use crate::wait::{eventually, holds};
+
+/// How long it may take to start, with two busy cores.
+pub const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to stop: its own bounds (10 s for requests, 5 s for the uplink) and some time for the machine.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A relay: its files, its addresses and, while it runs, its process.
+#[derive(Debug)]
+pub struct Relay {
+    /// Where SDKs reach it.
+    pub listen: SocketAddr,
+    /// Status and metrics.
+    pub admin: SocketAddr,
+    /// Identity and spool.
+    pub data_dir: PathBuf,
+    name: String,
+    config: PathBuf,
+    log: PathBuf,
+    program: Option<Program>,
+    http: HttpClient,
+}
+
+impl Relay {
+    /// Lays out a relay in `directory`: configuration and addresses, nothing is run yet.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    #[must_use]
+    pub fn prepare(directory: &Path, name: &str, data_dir: PathBuf) -> Self {
+        let this = Self {
+            listen: free_address(),
+            admin: free_address(),
+            data_dir,
+            name: name.to_owned(),
+            config: directory.join(format!("{name}.toml")),
+            log: directory.join(format!("{name}.log")),
+            program: None,
+            http: HttpClient::new(),
+        };
+        // Short waits: a test that takes an aggregator away should not wait for a backoff that suits a data centre.
+        // A reply may take long only where a failpoint holds it, and then the test wants the relay to ask again soon.
+        let text = format!(
+            "data_dir = {:?}\nlisten = \"{}\"\nadmin_listen = \"{}\"\n[log]\nlevel = \"info,picket_relay=debug\"\n\
+             format = \"console\"\n[spool]\nmin_free_bytes = 0\n[uplink]\nbackoff_min = \"100ms\"\nbackoff_max = \"1s\"\n\
+             connect_timeout = \"5s\"\nstatistics_interval = \"1s\"\n",
+            this.data_dir, this.listen, this.admin,
+        );
+        std::fs::write(&this.config, text).expect("a configuration file");
+        this
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> &Path {
+        &self.config
+    }
+
+    /// Runs one of its commands to the end.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        let mut command = command("picket-relay", Build::Normal);
+        Finished::of(command.arg("--config").arg(&self.config).args(arguments))
+    }
+
+    /// Starts it and waits until it is ready to take events.
+    #[track_caller]
+    pub fn start(&mut self) {
+        self.start_as(&Start::default());
+    }
+
+    /// Starts it as told and waits until it is ready to take events.
+    #[track_caller]
+    pub fn start_as(&mut self, start: &Start<'_>) {
+        self.launch(start);
+        self.wait_until("is ready", START_PATIENCE, |status| status["ready"] == true);
+    }
+
+    /// Starts it without waiting for anything.
+    ///
+    /// # Panics
+    /// If it runs already.
+    #[track_caller]
+    pub fn launch(&mut self, start: &Start<'_>) {
+        assert!(self.program.is_none(), "{} runs already", self.name);
+        let mut command = command("picket-relay", start.build);
+        command.arg("--config").arg(&self.config).arg("run").envs(start.environment.iter().copied());
+        self.program = Some(Program::start(&self.name, command, &self.log));
+    }
+
+    /// Waits until its status is as wanted, and returns it.
+    ///
+    /// # Panics
+    /// If that takes longer than `within`, or it ends.
+    #[track_caller]
+    pub fn wait_until(&mut self, what: &str, within: Duration, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        let what = format!("{} {what}", self.name);
+        eventually(&what, within, || {
+            if let Some(status) = self.program.as_mut().and_then(Program::ended) {
+                print_tail(&self.name, &self.log);
+                panic!("{} ended: {status}", self.name);
+            }
+            let status = self.status()?;
+            if is_wanted(&status) { Ok(status) } else { Err(status.to_string()) }
+        })
+    }
+
+    /// Waits until an aggregator has acknowledged all that was accepted.
+    #[track_caller]
+    pub fn wait_until_drained(&mut self, within: Duration) {
+        self.wait_until("has delivered everything", within, |status| status["spool"]["records"] == 0);
+    }
+
+    /// Its status, from its admin listener.
+    ///
+    /// # Errors
+    /// What kept it from answering.
+    pub fn status(&self) -> Result<Value, String> {
+        let answer = self.http.get(self.admin, "/status", &[]).map_err(|error| error.0)?;
+        holds(answer.status == 200, answer.status)?;
+        Ok(answer.json())
+    }
+
+    /// `kill -9`.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.program.take().expect("the relay runs").kill();
+    }
+
+    /// Stops it (SIGTERM), which must end it with 0, and returns how long that took.
+    #[track_caller]
+    pub fn stop(&mut self) -> Duration {
+        self.program.take().expect("the relay runs").stop(STOP_PATIENCE)
+    }
+
+    /// Stops its execution (SIGSTOP) until [`Self::resume`].
+    pub fn pause(&self) {
+        self.program.as_ref().expect("the relay runs").pause();
+    }
+
+    /// Lets it run on.
+    pub fn resume(&self) {
+        self.program.as_ref().expect("the relay runs").resume();
+    }
+
+    /// Everything it has logged.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+}
