@@ -92,7 +92,7 @@ pub async fn serve(config: AggregatorConfig) -> anyhow::Result<()> {
     let back =
         [tokio::spawn(worker.run(working.clone())), tokio::spawn(relay_outcomes::run(reports, Arc::clone(&events)))];
     let intake = tokio::spawn(intake.run(stop.clone()));
-    info!(pages = %config.public_url, link = %config.link_listen, "serving");
+    info!(listen = %config.listen, public_url = %config.public_url, link = %config.link_listen, "serving");
 
     stop.cancelled().await;
     info!("stopping: no more batches are taken");

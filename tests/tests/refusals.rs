@@ -44,7 +44,7 @@ fn what_is_refused_gets_its_code_and_a_reason_and_is_not_stored() {
     let cases: Vec<(&str, u16, &str, Vec<(&str, &str)>, Bytes)> = vec![
         ("a wrong key", 403, &path, vec![("x-sentry-auth", &wrong_key)], event()),
         ("no key", 401, &path, vec![], event()),
-        ("a key that is none", 401, &path, vec![("x-sentry-auth", "Sentry sentry_key=short")], event()),
+        ("a key that is none", 400, &path, vec![("x-sentry-auth", "Sentry sentry_key=short")], event()),
         ("another project's path", 403, &other_path, good.to_vec(), event()),
         ("a project that does not exist", 403, "/api/999999/envelope/", good.to_vec(), event()),
         ("truncated gzip", 400, &path, with("content-encoding", "gzip"), gzipped[..gzipped.len() - 12].to_vec().into()),

@@ -43,6 +43,6 @@ fn what_the_node_sdk_sends_is_an_issue_with_everything_in_it() {
     let browser = Browser::log_in(aggregator.pages, (&email, &password));
     assert_shows(&browser.page("/"), &["PaymentError", "stock is low", "<svg"]);
     let page = browser.page(&format!("/issues/{}/", issue.id));
-    assert_shows(&page, &["TypeError", "card 4111 is not valid", "charge", "asked the bank", "payments", "shop@1.2.3"]);
+    assert_shows(&page, &["TypeError", "card 4112 is not valid", "charge", "asked the bank", "payments", "shop@1.2.3"]);
     assert!(!page.contains("<b>badly</b>"), "what came in an event is escaped");
 }

@@ -184,8 +184,21 @@ pub fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     // Nothing can be done if stderr is closed.
-    let _ = writeln!(std::io::stderr().lock(), "picket-aggregator: {error:#}");
+    let _ = writeln!(std::io::stderr().lock(), "picket-aggregator: {}", reason(error));
     ExitCode::from(code)
+}
+
+/// The error and its causes, without those that it quotes already.
+fn reason(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn configuration(args: &CommonArgs) -> anyhow::Result<AggregatorConfig> {

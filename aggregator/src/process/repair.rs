@@ -1,64 +1,112 @@
-//! Repairs JSON that old SDKs break in known ways, so that no event is lost to a strict parser.
+//! Repairs JSON that SDKs break in known ways, so that no event that was answered 200 is lost to a strict parser.
 //!
-//! Repaired: lone surrogate escapes (`\ud83d` without its other half) become U+FFFD; the bare words `NaN`, `Infinity` and
-//! `-Infinity` become `null`. Nothing else is touched, and only text that did not parse comes here.
+//! | what came | what it becomes |
+//! | --- | --- |
+//! | bytes that are no UTF-8 | U+FFFD |
+//! | a lone surrogate escape (`\ud83d` without its other half) | U+FFFD |
+//! | the words `NaN`, `Infinity`, `-Infinity` | `null` |
+//! | a number beyond what a double holds (`1e999`) | `null` |
+//! | a value nested deeper than [`MAX_DEPTH`] | `null` |
+//! | control characters inside a string | their escapes |
+//!
+//! Nothing else is touched, and only text that did not parse comes here. One pass, no recursion.
 
-/// The repaired text; the same length or longer by a few bytes a repair.
+/// The parser gives up at 128 levels; an event's own structure has about ten.
+const MAX_DEPTH: usize = 100;
+
+/// The repaired text.
 #[must_use]
 pub(super) fn repair(json: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(json.len());
-    let mut at = 0;
-    let mut in_string = false;
-    while let Some(&byte) = json.get(at) {
-        let rest = &json[at..];
-        if in_string {
-            match byte {
-                b'\\' => at += copy_escape(rest, &mut out),
-                _ => {
-                    in_string = byte != b'"';
-                    out.push(byte);
-                    at += 1;
-                }
-            }
-            continue;
+    let text = String::from_utf8_lossy(json);
+    let mut repair = Repair { rest: text.as_bytes(), out: Vec::with_capacity(text.len()), depth: 0 };
+    while let Some(&byte) = repair.rest.first() {
+        match byte {
+            b'"' => repair.string(),
+            b'{' | b'[' => repair.open(byte),
+            b'}' | b']' => repair.close(byte),
+            b'-' | b'0'..=b'9' | b'N' | b'I' => repair.word(),
+            other => repair.keep_byte(other),
         }
-        let word = [&b"-Infinity"[..], b"Infinity", b"NaN"].into_iter().find(|word| rest.starts_with(word));
-        if let Some(word) = word {
-            out.extend_from_slice(b"null");
-            at += word.len();
-            continue;
-        }
-        in_string = byte == b'"';
-        out.push(byte);
-        at += 1;
     }
-    out
+    repair.out
 }
 
-/// Copies the escape at the start of `rest`, or its replacement, and returns how many bytes it took.
-fn copy_escape(rest: &[u8], out: &mut Vec<u8>) -> usize {
-    match escaped_unit(rest) {
-        Some(0xd800..=0xdbff) => {
-            if matches!(rest.get(6..).and_then(escaped_unit), Some(0xdc00..=0xdfff)) {
-                out.extend_from_slice(&rest[..12]);
-                return 12;
+struct Repair<'a> {
+    rest: &'a [u8],
+    out: Vec<u8>,
+    depth: usize,
+}
+
+impl Repair<'_> {
+    /// Whether what is read now goes into the result.
+    const fn is_kept(&self) -> bool {
+        self.depth <= MAX_DEPTH
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.is_kept() {
+            self.out.extend_from_slice(bytes);
+        }
+    }
+
+    fn keep_byte(&mut self, byte: u8) {
+        self.write(&[byte]);
+        self.rest = &self.rest[1..];
+    }
+
+    fn open(&mut self, byte: u8) {
+        self.depth += 1;
+        if self.depth == MAX_DEPTH + 1 {
+            self.out.extend_from_slice(b"null");
+        }
+        self.keep_byte(byte);
+    }
+
+    fn close(&mut self, byte: u8) {
+        self.keep_byte(byte);
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    /// A number, or a word that some languages write for one.
+    fn word(&mut self) {
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        let length = self.rest.iter().position(|byte| !is_part(byte)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        // Where it is no number at all, the parser will say so.
+        let number: Option<f64> = std::str::from_utf8(word).ok().and_then(|text| text.parse().ok());
+        let replacement = if number.is_some_and(|number| !number.is_finite()) { b"null" } else { word };
+        self.write(replacement);
+    }
+
+    fn string(&mut self) {
+        self.keep_byte(b'"');
+        while let Some(&byte) = self.rest.first() {
+            match byte {
+                b'\\' => self.escape(),
+                0..=0x1f => {
+                    self.write(format!("\\u{byte:04x}").as_bytes());
+                    self.rest = &self.rest[1..];
+                }
+                _ => self.keep_byte(byte),
             }
-            out.extend_from_slice(b"\\ufffd");
-            6
+            if byte == b'"' {
+                return;
+            }
         }
-        Some(0xdc00..=0xdfff) => {
-            out.extend_from_slice(b"\\ufffd");
-            6
-        }
-        Some(_) => {
-            out.extend_from_slice(&rest[..6]);
-            6
-        }
-        None => {
-            let taken = rest.len().min(2);
-            out.extend_from_slice(&rest[..taken]);
-            taken
-        }
+    }
+
+    fn escape(&mut self) {
+        let is_pair = matches!(self.rest.get(6..).and_then(escaped_unit), Some(0xdc00..=0xdfff));
+        let (length, is_lone) = match escaped_unit(self.rest) {
+            Some(0xd800..=0xdbff) if is_pair => (12, false),
+            Some(0xd800..=0xdfff) => (6, true),
+            Some(_) => (6, false),
+            None => (self.rest.len().min(2), false),
+        };
+        let (escape, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        self.write(if is_lone { b"\\ufffd" } else { escape });
     }
 }
 
@@ -78,36 +126,56 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    fn parsed(text: &str) -> Value {
-        serde_json::from_slice(&repair(text.as_bytes())).unwrap()
+    fn parsed(text: &[u8]) -> Value {
+        serde_json::from_slice(&repair(text)).unwrap()
     }
 
     #[test]
     fn lone_surrogates_become_the_replacement_character() {
-        assert_eq!(parsed(r#""a\ud83db""#), json!("a\u{fffd}b"));
-        assert_eq!(parsed(r#""\udc00\ud83d""#), json!("\u{fffd}\u{fffd}"));
-        assert_eq!(parsed(r#""\ud83d\ude00 \\ud83d""#), json!("😀 \\ud83d"));
-        assert_eq!(parsed(r#""\ud83d\u0041""#), json!("\u{fffd}A"));
+        assert_eq!(parsed(br#""a\ud83db""#), json!("a\u{fffd}b"));
+        assert_eq!(parsed(br#""\udc00\ud83d""#), json!("\u{fffd}\u{fffd}"));
+        assert_eq!(parsed(br#""\ud83d\ude00 \\ud83d""#), json!("😀 \\ud83d"));
+        assert_eq!(parsed(br#""\ud83d\u0041""#), json!("\u{fffd}A"));
     }
 
     #[test]
-    fn words_that_are_no_json_become_null_outside_of_strings_only() {
+    fn what_is_no_finite_number_becomes_null_outside_of_strings_only() {
+        let text = br#"{"a": NaN, "b": [-Infinity, Infinity, 1e999, -1e999, -1.5e3, 0], "NaN": "NaN \" 1e999"}"#;
         assert_eq!(
-            parsed(r#"{"a": NaN, "b": [-Infinity, Infinity], "NaN": "NaN \" Infinity"}"#),
-            json!({"a": null, "b": [null, null], "NaN": "NaN \" Infinity"})
+            parsed(text),
+            json!({"a": null, "b": [null, null, null, null, -1500.0, 0], "NaN": "NaN \" 1e999"})
         );
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_and_raw_control_characters_are_made_readable() {
+        assert_eq!(parsed(b"{\"a\": \"x\xff\xfey\"}"), json!({"a": "x\u{fffd}\u{fffd}y"}));
+        assert_eq!(parsed(b"\"a\nb\x00c\""), json!("a\nb\0c"));
+    }
+
+    #[test]
+    fn deep_nesting_is_cut_and_what_follows_is_kept() {
+        let deep = format!("{{\"deep\": {}1{}, \"after\": [1]}}", "[{\"a\":".repeat(5000), "}]".repeat(5000));
+        let value = parsed(deep.as_bytes());
+        assert_eq!(value["after"], json!([1]));
+        assert!(value["deep"][0]["a"][0].is_object());
     }
 
     proptest! {
         #[test]
-        fn valid_json_is_left_alone(text in "\\PC{0,40}") {
-            let json = Value::String(text).to_string();
+        fn valid_json_is_left_alone(text in "\\PC{0,40}", number in any::<f64>(), list in proptest::collection::vec(any::<i64>(), 0..5)) {
+            let json = json!({"text": text, "number": number, "list": list, "nested": {"empty": []}}).to_string();
             prop_assert_eq!(repair(json.as_bytes()), json.into_bytes());
         }
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = repair(&bytes);
+        }
+
+        #[test]
+        fn nothing_near_json_panics(text in "[\\[\\]{}\",:\\\\ud8c0-9eE.NaIinfty-]{0,60}") {
+            let _ = repair(text.as_bytes());
         }
     }
 }
