@@ -51,7 +51,7 @@ lint:
 bench:
 	@$(SETUP) build
 	@$(SETUP) run
-	cargo build --workspace --bins --release
+	cargo build --workspace --exclude picket-tests --bins --release
 	$(CARGO_TARGET_DIR)/release/picket-bench accept
 
 clean-run:

@@ -140,15 +140,31 @@ impl Aggregator {
     }
 
     /// Starts it as told and waits until it serves.
-    ///
-    /// # Panics
-    /// If it does not serve in time, or ends.
     #[track_caller]
     pub fn start_as(&mut self, start: &Start<'_>) {
+        self.launch(start);
+        self.wait_until_serving();
+    }
+
+    /// Starts it as told, without waiting for anything.
+    ///
+    /// # Panics
+    /// If it runs already.
+    #[track_caller]
+    pub fn launch(&mut self, start: &Start<'_>) {
         assert!(self.program.is_none(), "the aggregator runs already");
         let mut command = command("picket-aggregator", start.build);
         command.arg("--config").arg(&self.config).arg("serve").envs(start.environment.iter().copied());
-        let mut program = Program::start("aggregator", command, &self.log);
+        self.program = Some(Program::start("aggregator", command, &self.log));
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not in time, or ends.
+    #[track_caller]
+    pub fn wait_until_serving(&mut self) {
+        let program = self.program.as_mut().expect("the aggregator runs");
         let http = HttpClient::new();
         eventually("the aggregator serves", START_PATIENCE, || {
             if let Some(status) = program.ended() {
@@ -158,7 +174,31 @@ impl Aggregator {
             let answer = http.get(self.admin, "/health", &[]).map_err(|error| error.0)?;
             holds(answer.status == 200, answer.status)
         });
-        self.program = Some(program);
+    }
+
+    /// Batches that it has acknowledged and not yet finished.
+    ///
+    /// # Panics
+    /// If its status has no such number.
+    #[must_use]
+    #[track_caller]
+    pub fn journal_batches(&self) -> u64 {
+        self.ask(&["status"])["journal"]["batches"].as_u64().expect("a number of batches")
+    }
+
+    /// Waits until everything it has acknowledged is in ClickHouse.
+    #[track_caller]
+    pub fn wait_until_processed(&self, within: Duration) {
+        eventually("the journal is empty", within, || {
+            let batches = self.journal_batches();
+            holds(batches == 0, batches)
+        });
+    }
+
+    /// Where its embedded engine keeps its data.
+    #[must_use]
+    pub fn clickhouse_data(&self) -> PathBuf {
+        self.data_dir.join("clickhouse")
     }
 
     /// Whether it was started and not stopped or killed since.

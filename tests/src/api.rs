@@ -108,7 +108,11 @@ impl Api {
     pub fn wait_for_issue(&self, title: &str, count: u64, within: Duration) -> Issue {
         eventually(&format!("issue {title:?} has {count} events"), within, || {
             let issues = self.try_issues()?;
-            issues.iter().find(|issue| issue.title == title && issue.count == count).cloned().ok_or(format!("{issues:?}"))
+            issues
+                .iter()
+                .find(|issue| issue.title == title && issue.count == count)
+                .cloned()
+                .ok_or(format!("{issues:?}"))
         })
     }
 

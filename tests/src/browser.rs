@@ -21,13 +21,16 @@ impl Browser {
     #[track_caller]
     pub fn log_in(address: SocketAddr, (email, password): (&str, &str)) -> Self {
         let http = HttpClient::new();
-        let form: String =
-            form_urlencoded::Serializer::new(String::new()).append_pair("email", email).append_pair("password", password).finish();
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("email", email)
+            .append_pair("password", password)
+            .finish();
         let origin = format!("http://{address}");
         let headers = [("content-type", "application/x-www-form-urlencoded"), ("origin", origin.as_str())];
         let answer = http.post(address, "/login", &headers, form).expect("an answer to the login");
         assert_eq!(answer.status, 303, "the login was refused: {}", answer.text());
-        let cookie = answer.header("set-cookie").expect("a session cookie").split(';').next().unwrap_or_default().to_owned();
+        let cookie =
+            answer.header("set-cookie").expect("a session cookie").split(';').next().unwrap_or_default().to_owned();
         Self { http, address, cookie }
     }
 

@@ -38,7 +38,11 @@ pub fn find(name: &str, build: Build) -> PathBuf {
 /// If it is not there.
 #[must_use]
 pub fn find_own(name: &str) -> PathBuf {
-    existing(profile_directory().join(name), "none", "cargo builds it with the tests: cargo build -p picket-tests --bins")
+    existing(
+        profile_directory().join(name),
+        "none",
+        "cargo builds it with the tests: cargo build -p picket-tests --bins",
+    )
 }
 
 /// Where `packaging/setup.sh` puts what it fetches.
@@ -57,11 +61,19 @@ pub fn cache_directory() -> PathBuf {
 /// If it is not there.
 #[must_use]
 pub fn fetched(path: &str) -> PathBuf {
-    existing(cache_directory().join(path), "PICKET_CACHE_DIR", "`make test` fetches it, or packaging/setup.sh test alone")
+    existing(
+        cache_directory().join(path),
+        "PICKET_CACHE_DIR",
+        "`make test` fetches it, or packaging/setup.sh test alone",
+    )
 }
 
 fn existing(path: PathBuf, variable: &str, remedy: &str) -> PathBuf {
-    assert!(path.exists(), "{} is missing. {remedy}. (The variable that says where to look: {variable})", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing. {remedy}. (The variable that says where to look: {variable})",
+        path.display()
+    );
     path
 }
 

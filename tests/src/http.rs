@@ -96,7 +96,9 @@ impl HttpClient {
             Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
         };
         self.runtime.block_on(async {
-            tokio::time::timeout(within, exchange).await.unwrap_or_else(|_| Err(Unanswered(format!("no answer within {within:?}"))))
+            tokio::time::timeout(within, exchange)
+                .await
+                .unwrap_or_else(|_| Err(Unanswered(format!("no answer within {within:?}"))))
         })
     }
 

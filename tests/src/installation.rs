@@ -121,6 +121,15 @@ impl Installation {
         relay
     }
 
+    /// The same relay with its data directory at another place: a disk that was copied.
+    ///
+    /// # Panics
+    /// If its configuration can't be written.
+    #[must_use]
+    pub fn move_relay(&self, relay: &Relay, data_dir: PathBuf) -> Relay {
+        Relay::prepare(self.directory(), relay.name(), data_dir)
+    }
+
     /// A connection to a relay for a project.
     #[must_use]
     pub fn ingest(project: &Project, relay: &Relay) -> Ingest {

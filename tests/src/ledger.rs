@@ -75,7 +75,12 @@ impl Ledger {
             lost.is_empty() && repeated.is_empty() && foreign.is_empty(),
             "of {accepted} events answered 200, {} are lost: {:?}; {} of {rows} are stored more than once: {:?}; \
              {} were never posted: {:?}",
-            lost.len(), first(&lost), repeated.len(), first(&repeated), foreign.len(), first(&foreign),
+            lost.len(),
+            first(&lost),
+            repeated.len(),
+            first(&repeated),
+            foreign.len(),
+            first(&foreign),
         );
     }
 }
@@ -90,8 +95,7 @@ mod tests {
     use crate::event::TestEvent;
 
     fn ledger() -> (Ledger, EventId, EventId) {
-        let (ledger, accepted, unknown) =
-            (Ledger::default(), TestEvent::message("").id, TestEvent::message("").id);
+        let (ledger, accepted, unknown) = (Ledger::default(), TestEvent::message("").id, TestEvent::message("").id);
         ledger.note(accepted, Outcome::Accepted);
         ledger.note(unknown, Outcome::Unknown);
         (ledger, accepted, unknown)

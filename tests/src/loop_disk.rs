@@ -33,7 +33,9 @@ impl LoopDisk {
         let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
         file.set_len(mebibytes * 1024 * 1024).map_err(|error| error.to_string())?;
         // All of the inode tables now: else the kernel writes them in the background while the test runs.
-        command(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&image))?;
+        command(
+            Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&image),
+        )?;
         Self::mount(image, directory.join(name))
     }
 

@@ -38,7 +38,8 @@ impl Finished {
     /// If it can't be started, or prints something that is not UTF-8.
     #[must_use]
     pub fn of(command: &mut Command) -> Self {
-        let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("can't run {command:?}: {error}"));
+        let output =
+            command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("can't run {command:?}: {error}"));
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

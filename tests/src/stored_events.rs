@@ -89,12 +89,18 @@ impl ClickHouseServer {
 pub fn stored_events(clickhouse: &Path) -> HashMap<EventId, u64> {
     let server = ClickHouseServer::start(clickhouse, "for this test");
     let counts = |table: &str| -> HashMap<EventId, u64> {
-        let sql = format!("SELECT replaceAll(toString(event_id), '-', ''), count() FROM picket.{table} GROUP BY event_id");
+        let sql =
+            format!("SELECT replaceAll(toString(event_id), '-', ''), count() FROM picket.{table} GROUP BY event_id");
         let row = |row: Vec<String>| (row[0].parse().expect("an event id"), row[1].parse().expect("a count"));
         server.query(&sql).into_iter().map(row).collect()
     };
     let (events, payloads) = (counts("events"), counts("event_payloads"));
     server.stop();
-    assert!(events == payloads, "{} events in `events`, {} in `event_payloads`: they differ", events.len(), payloads.len());
+    assert!(
+        events == payloads,
+        "{} events in `events`, {} in `event_payloads`: they differ",
+        events.len(),
+        payloads.len()
+    );
     events
 }

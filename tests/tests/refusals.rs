@@ -55,13 +55,20 @@ fn what_is_refused_gets_its_code_and_a_reason_and_is_not_stored() {
         ("an envelope that is cut off", 400, &path, good.to_vec(), cut_off.into()),
         ("an envelope of nonsense", 400, &path, good.to_vec(), Bytes::from_static(b"nonsense\n")),
         ("an item without a type", 400, &path, good.to_vec(), Bytes::from_static(b"{}\n{\"length\":2}\n{}\n")),
-        ("an item length beyond the end", 400, &path, good.to_vec(), Bytes::from_static(b"{}\n{\"type\":\"event\",\"length\":99}\n{}\n")),
+        (
+            "an item length beyond the end",
+            400,
+            &path,
+            good.to_vec(),
+            Bytes::from_static(b"{}\n{\"type\":\"event\",\"length\":99}\n{}\n"),
+        ),
         ("an empty body", 400, &path, good.to_vec(), Bytes::new()),
     ];
 
     let http = HttpClient::new();
     for (what, status, path, headers, body) in cases {
-        let answer = http.post(target.relay, path, &headers, body).unwrap_or_else(|error| panic!("{what}: {}", error.0));
+        let answer =
+            http.post(target.relay, path, &headers, body).unwrap_or_else(|error| panic!("{what}: {}", error.0));
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
         let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
         assert!(detail.len() > 10, "{what}: the detail says too little: {detail:?}");
@@ -77,5 +84,5 @@ fn what_is_refused_gets_its_code_and_a_reason_and_is_not_stored() {
     assert_eq!(titles.len(), 2, "{titles:?}");
     assert!(titles.contains(&("marker".to_owned(), 1)) && titles.contains(&("warm up".to_owned(), 1)), "{titles:?}");
     installation.aggregator.stop();
-    assert_eq!(stored_events(&installation.aggregator.data_dir.join("clickhouse")).len(), 2);
+    assert_eq!(stored_events(&installation.aggregator.clickhouse_data()).len(), 2);
 }

@@ -30,10 +30,15 @@ fn what_the_node_sdk_sends_is_an_issue_with_everything_in_it() {
     assert_eq!(event["environment"], "staging");
     assert_eq!(event["release"]["version"], "shop@1.2.3");
     assert_eq!(event["contexts"]["cart"]["items"], 3);
-    assert!(event["tags"].as_array().unwrap().contains(&json!({"key": "team", "value": "payments"})), "{}", event["tags"]);
+    assert!(
+        event["tags"].as_array().unwrap().contains(&json!({"key": "team", "value": "payments"})),
+        "{}",
+        event["tags"]
+    );
     let entries = event["entries"].as_array().unwrap();
     let exceptions = entries.iter().find(|entry| entry["type"] == "exception").unwrap()["data"]["values"].clone();
-    let types: Vec<_> = exceptions.as_array().unwrap().iter().map(|exception| exception["type"].as_str().unwrap()).collect();
+    let types: Vec<_> =
+        exceptions.as_array().unwrap().iter().map(|exception| exception["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["TypeError", "PaymentError"], "the cause first");
     let frames = exceptions[0]["stacktrace"]["frames"].as_array().unwrap();
     assert_eq!(frames.last().unwrap()["function"], "charge");

@@ -38,11 +38,16 @@ fn what_the_python_sdk_sends_is_an_issue_with_everything_in_it() {
     assert_eq!(event["release"]["version"], "shop@1.2.3");
     assert_eq!(event["contexts"]["cart"]["items"], 3);
     assert_eq!(event["context"]["order"]["number"], 17);
-    assert!(event["tags"].as_array().unwrap().contains(&json!({"key": "team", "value": "payments"})), "{}", event["tags"]);
+    assert!(
+        event["tags"].as_array().unwrap().contains(&json!({"key": "team", "value": "payments"})),
+        "{}",
+        event["tags"]
+    );
 
     let entry = |kind: &str| {
         let entries = event["entries"].as_array().unwrap();
-        entries.iter().find(|entry| entry["type"] == kind).unwrap_or_else(|| panic!("{kind} in {entries:?}"))["data"].clone()
+        entries.iter().find(|entry| entry["type"] == kind).unwrap_or_else(|| panic!("{kind} in {entries:?}"))["data"]
+            .clone()
     };
     let exceptions = entry("exception")["values"].as_array().unwrap().clone();
     let types: Vec<_> = exceptions.iter().map(|exception| exception["type"].as_str().unwrap()).collect();

@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS event_payloads (
     event_id UUID CODEC(NONE),
     received_at DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
     retention_days UInt16,
-    json String CODEC(ZSTD(3))
+    json String CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY (retention_days, toMonday(received_at))

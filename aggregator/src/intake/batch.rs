@@ -13,10 +13,11 @@ use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::close::{Close, CloseCode};
+use super::close::Close;
 use super::connection::Session;
 use super::metrics::BatchResult;
 use crate::journal::{AppendError, Appended};
+use picket_common::wire::CloseCode;
 
 /// What one permit of memory stands for: semaphores count in `u32` when many are taken.
 pub(super) const PERMIT_BYTES: u64 = 1024;

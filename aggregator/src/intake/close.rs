@@ -1,27 +1,7 @@
-//! Why the aggregator closes a connection: the code tells programs, the reason tells people.
+//! The decision to close a connection, carried from where it is made to where it is done.
 
+use picket_common::wire::CloseCode;
 use quinn::{Connection, VarInt};
-
-/// The application error code of a closed connection. Numbers are part of the protocol: never reuse one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseCode {
-    /// All is well: the aggregator stops, or a joining relay has its answer. Connect again later.
-    Done = 0,
-    /// The peer broke the protocol.
-    Protocol = 1,
-    /// No certificate was shown, or it names no relay.
-    NoIdentity = 2,
-    /// The relay is not registered or was revoked; connecting again is no use until it has joined anew.
-    NotAllowed = 3,
-    /// The spool belongs to another relay; an operator must look.
-    SpoolOwned = 4,
-    /// A newer connection of the same relay for the same spool took over.
-    Superseded = 5,
-    /// Too much at once; connect again later.
-    Overloaded = 6,
-    /// The aggregator could not check or store something; connect again later.
-    Internal = 7,
-}
 
 /// A decision to close a connection.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,6 +20,6 @@ impl Close {
 
     /// Closes the connection with this code and reason.
     pub(super) fn apply(&self, connection: &Connection) {
-        connection.close(VarInt::from_u32(self.code as u32), self.reason.as_bytes());
+        connection.close(VarInt::from_u32(self.code.as_u32()), self.reason.as_bytes());
     }
 }

@@ -16,11 +16,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::close::{Close, CloseCode};
+use super::close::Close;
 use super::live::{LiveRelay, SessionGuard};
 use super::{Shared, batch, control, join, tls};
 use crate::fleet::{FleetError, RelayRow};
 use crate::journal::{JournalError, SpoolClaim};
+use picket_common::wire::CloseCode;
 
 /// How long a handshake may take, and after it the first frame.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

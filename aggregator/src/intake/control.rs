@@ -11,9 +11,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::close::{Close, CloseCode};
+use super::close::Close;
 use super::connection::Session;
 use super::window::window;
+use picket_common::wire::CloseCode;
 
 /// How often the window is compared with the journal's backlog.
 const WINDOW_INTERVAL: Duration = Duration::from_secs(1);

@@ -11,10 +11,11 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::Shared;
-use super::close::{Close, CloseCode};
+use super::close::Close;
 use super::connection::FIRST_FRAME_TIMEOUT;
 use super::metrics::JoinResult;
 use crate::fleet::JoinError;
+use picket_common::wire::CloseCode;
 
 /// Joins at once; one takes some milliseconds.
 pub(super) const MAX_AT_ONCE: usize = 8;

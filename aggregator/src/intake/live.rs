@@ -13,7 +13,8 @@ use picket_common::wire::control::RelayStatistics;
 use quinn::Connection;
 use serde::Serialize;
 
-use super::close::{Close, CloseCode};
+use super::close::Close;
+use picket_common::wire::CloseCode;
 
 /// A connected relay, for status pages.
 #[derive(Debug, Clone, Serialize)]

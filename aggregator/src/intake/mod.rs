@@ -41,6 +41,7 @@ use picket_common::identity::IdentityError;
 use picket_common::ids::RelayId;
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
+use picket_common::wire::CloseCode;
 use picket_common::wire::control::OutcomeCount;
 use quinn::{Endpoint, Incoming, VarInt};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -52,7 +53,6 @@ use tracing::{debug, error, info, warn};
 use crate::fleet::{AuthorityError, Fleet};
 use crate::journal::Journal;
 
-pub use close::CloseCode;
 pub use config::LinkConfig;
 pub use live::{LiveRelay, LiveRelays};
 pub use metrics::IntakeMetrics;
@@ -172,7 +172,7 @@ impl IntakeServer {
         if finished.is_err() {
             warn!(connections = connections.len(), "connections did not finish in time, closing them");
         }
-        endpoint.close(VarInt::from_u32(CloseCode::Done as u32), b"the aggregator is stopping");
+        endpoint.close(VarInt::from_u32(CloseCode::Done.as_u32()), b"the aggregator is stopping");
         connections.shutdown().await;
         if timeout(FAREWELL_TIMEOUT, endpoint.wait_idle()).await.is_err() {
             debug!("some peers did not hear that the link is closed");

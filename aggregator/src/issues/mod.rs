@@ -143,7 +143,7 @@ impl Issues {
     ///
     /// # Errors
     /// [`DatabaseError`]; then nothing was made, and the call can be repeated.
-    pub async fn assign(&mut self, claims: &[Claim]) -> Result<Vec<IssueId>, DatabaseError> {
+    pub async fn assign(&mut self, claims: &[&Claim]) -> Result<Vec<IssueId>, DatabaseError> {
         if self.known.len() > CACHE_PAIRS {
             // Rare, and the next claims read back what they need; cheaper than an order of use on every event.
             self.known.clear();
@@ -159,7 +159,7 @@ impl Issues {
     }
 
     /// Reads the pairs that the claims need and memory lacks.
-    async fn recall(&mut self, claims: &[Claim]) -> Result<(), DatabaseError> {
+    async fn recall(&mut self, claims: &[&Claim]) -> Result<(), DatabaseError> {
         let mut missing: Vec<_> = claims
             .iter()
             .flat_map(|claim| claim.hashes.iter().map(|hash| (claim.project_id, *hash)))
@@ -186,10 +186,10 @@ impl Issues {
     }
 
     /// Makes what is missing in one transaction, and remembers it only after the commit.
-    async fn create_missing(&mut self, claims: &[Claim]) -> Result<(), DatabaseError> {
+    async fn create_missing(&mut self, claims: &[&Claim]) -> Result<(), DatabaseError> {
         let incomplete =
             |claim: &&Claim| claim.hashes.iter().any(|hash| !self.known.contains_key(&(claim.project_id, *hash)));
-        let wanting: Vec<&Claim> = claims.iter().filter(incomplete).collect();
+        let wanting: Vec<&Claim> = claims.iter().copied().filter(incomplete).collect();
         if wanting.is_empty() {
             return Ok(());
         }

@@ -34,6 +34,10 @@ fn claim(project_id: ProjectId, title: &str, hashes: &[u8]) -> Claim {
     }
 }
 
+async fn assign(issues: &mut Issues, claims: &[Claim]) -> Vec<IssueId> {
+    issues.assign(&claims.iter().collect::<Vec<_>>()).await.unwrap()
+}
+
 #[tokio::test]
 async fn claims_with_a_common_hash_share_an_issue_and_others_do_not() {
     let setting = setting().await;
@@ -45,7 +49,7 @@ async fn claims_with_a_common_hash_share_an_issue_and_others_do_not() {
         claim(project, "c", &[4, 2]),
         claim(project, "d", &[4]),
     ];
-    let ids = issues.assign(&claims).await.unwrap();
+    let ids = assign(&mut issues, &claims).await;
     assert_eq!(ids[0], ids[2]);
     assert_eq!(ids[0], ids[3]);
     assert_ne!(ids[0], ids[1]);
@@ -58,8 +62,8 @@ async fn claims_with_a_common_hash_share_an_issue_and_others_do_not() {
 async fn a_replay_by_another_worker_gives_the_same_ids() {
     let setting = setting().await;
     let claims = [claim(setting.project, "a", &[1]), claim(setting.project, "b", &[2])];
-    let first = Issues::new(&setting.database).assign(&claims).await.unwrap();
-    let replayed = Issues::new(&setting.database).assign(&claims).await.unwrap();
+    let first = assign(&mut Issues::new(&setting.database), &claims).await;
+    let replayed = assign(&mut Issues::new(&setting.database), &claims).await;
     assert_eq!(first, replayed);
 }
 
@@ -71,7 +75,7 @@ async fn workers_that_meet_the_same_new_hashes_at_once_make_one_issue_each() {
     for _ in 0..4 {
         let mut issues = Issues::new(&setting.database);
         let claims = claims.clone();
-        workers.spawn(async move { issues.assign(&claims).await.unwrap() });
+        workers.spawn(async move { assign(&mut issues, &claims).await });
     }
     let answers = workers.join_all().await;
     assert!(answers.iter().all(|ids| *ids == answers[0]));
@@ -84,10 +88,8 @@ async fn workers_that_meet_the_same_new_hashes_at_once_make_one_issue_each() {
 async fn a_text_finds_titles_and_culprits_literally() {
     let setting = setting().await;
     let mut issues = Issues::new(&setting.database);
-    let ids = issues
-        .assign(&[claim(setting.project, "100% wrong", &[1]), claim(setting.project, "1000 wrong", &[2])])
-        .await
-        .unwrap();
+    let claims = [claim(setting.project, "100% wrong", &[1]), claim(setting.project, "1000 wrong", &[2])];
+    let ids = assign(&mut issues, &claims).await;
     let find = |text: &'static str| Issues::find(setting.database.pool(), text);
     assert_eq!(find("100%").await.unwrap(), [ids[0]]);
     assert_eq!(find("cart").await.unwrap().len(), 2);

@@ -3,26 +3,30 @@
 use std::collections::{BTreeMap, HashSet};
 use std::thread;
 
+use bytes::Bytes;
 use picket_common::category::DataCategory;
 use picket_common::outcome::Outcome;
 use picket_common::timestamp::Timestamp;
 
 use super::decode::{self, Decoded, DecodedEvent, Ended};
 use super::face::face;
-use super::group::{Grouping, group};
+use super::group::group;
 use super::plan::InsertPlan;
 use super::row::{event_row, timestamp_of};
 use super::symbolicate::symbolicate;
 use crate::events::insert::Block;
-use crate::events::row::OutcomeRow;
+use crate::events::row::{EventRow, OutcomeRow};
 use crate::issues::{Claim, IssueId};
 use crate::journal::{EventKey, JournalEntry};
 
-/// An event with the claim it makes to an issue.
+/// An event as a row that lacks its issue, with the claim it makes to one. The parsed event is gone by now: it takes several
+/// times the memory of its text.
 #[derive(Debug)]
 pub(super) struct Grouped {
-    event: DecodedEvent,
-    grouping: Grouping,
+    key: EventKey,
+    received_at: Timestamp,
+    row: EventRow,
+    json: Bytes,
     claim: Claim,
 }
 
@@ -40,8 +44,8 @@ impl Prepared {
         let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.grouped).into_iter().partition(keep);
         self.grouped = kept;
         self.ended.extend(gone.into_iter().map(|grouped| Ended {
-            project_id: grouped.event.project_id,
-            received_at: grouped.event.received_at,
+            project_id: grouped.key.0,
+            received_at: grouped.received_at,
             category: DataCategory::Error,
             outcome,
             reason,
@@ -51,12 +55,12 @@ impl Prepared {
 
     /// What names each event, in order.
     pub(super) fn event_keys(&self) -> Vec<EventKey> {
-        self.grouped.iter().map(|grouped| (grouped.event.project_id, grouped.event.event_id)).collect()
+        self.grouped.iter().map(|grouped| grouped.key).collect()
     }
 
     /// The claims, in order of the events.
-    pub(super) fn claims(&self) -> Vec<Claim> {
-        self.grouped.iter().map(|grouped| grouped.claim.clone()).collect()
+    pub(super) fn claims(&self) -> Vec<&Claim> {
+        self.grouped.iter().map(|grouped| &grouped.claim).collect()
     }
 }
 
@@ -106,14 +110,16 @@ fn grouped(decoded: DecodedEvent) -> Grouped {
     let event = symbolicate(decoded).0;
     let grouping = group(&event.event);
     let happened_at = timestamp_of(&event.event, event.received_at);
-    let claim =
-        Claim { project_id: event.project_id, hashes: grouping.hashes(), face: face(&event.event, happened_at) };
-    Grouped { event, grouping, claim }
+    let face = face(&event.event, happened_at);
+    let hashes = grouping.hashes();
+    let row = event_row(&event, &face, hashes.first());
+    let claim = Claim { project_id: event.project_id, hashes, face };
+    Grouped { key: (event.project_id, event.event_id), received_at: event.received_at, row, json: event.json, claim }
 }
 
 /// Takes out the events of projects that are gone; they end as outcomes.
 pub(super) fn drop_unknown_projects(prepared: &mut Prepared, plan: &InsertPlan) {
-    let is_known = |grouped: &Grouped| plan.retention_days(grouped.event.project_id).is_some();
+    let is_known = |grouped: &Grouped| plan.retention_days(grouped.key.0).is_some();
     prepared.end_all_but(is_known, Outcome::Dropped, "project_id");
 }
 
@@ -124,7 +130,7 @@ pub(super) fn drop_duplicates(prepared: &mut Prepared, known: &[bool]) {
     let mut seen: HashSet<EventKey> = HashSet::with_capacity(prepared.grouped.len());
     let is_first = |grouped: &Grouped| {
         let is_known = known.next().copied().unwrap_or(false);
-        seen.insert((grouped.event.project_id, grouped.event.event_id)) && !is_known
+        seen.insert(grouped.key) && !is_known
     };
     prepared.end_all_but(is_first, Outcome::Invalid, "duplicate");
 }
@@ -134,21 +140,19 @@ pub(super) fn block(prepared: Prepared, issues: &[IssueId], plan: &InsertPlan) -
     let mut block = Block::default();
     let mut outcomes = Outcomes::default();
     for (grouped, issue) in prepared.grouped.into_iter().zip(issues) {
-        let Grouped { event, grouping, claim } = grouped;
-        // A grouping is never without a variant, and unknown projects were taken out before.
-        let (Some(primary), Some(days)) = (grouping.variants.first(), plan.retention_days(event.project_id)) else {
-            continue;
-        };
+        let Grouped { key: (project_id, _), received_at, row, json, .. } = grouped;
+        // Unknown projects were taken out before.
+        let Some(retention_days) = plan.retention_days(project_id) else { continue };
         outcomes.add(&Ended {
-            project_id: event.project_id,
-            received_at: event.received_at,
+            project_id,
+            received_at,
             category: DataCategory::Error,
             outcome: Outcome::Accepted,
             reason: "",
             quantity: 1,
         });
-        block.events.push(event_row(&event, &claim.face, *issue, primary.hash, days));
-        block.payloads.push(event.json);
+        block.events.push(EventRow { issue_id: issue.as_u64(), retention_days, ..row });
+        block.payloads.push(json);
     }
     prepared.ended.iter().for_each(|ended| outcomes.add(ended));
     block.outcomes = outcomes.into_rows();

@@ -141,10 +141,7 @@ mod tests {
     #[test]
     fn what_is_no_finite_number_becomes_null_outside_of_strings_only() {
         let text = br#"{"a": NaN, "b": [-Infinity, Infinity, 1e999, -1e999, -1.5e3, 0], "NaN": "NaN \" 1e999"}"#;
-        assert_eq!(
-            parsed(text),
-            json!({"a": null, "b": [null, null, null, null, -1500.0, 0], "NaN": "NaN \" 1e999"})
-        );
+        assert_eq!(parsed(text), json!({"a": null, "b": [null, null, null, null, -1500.0, 0], "NaN": "NaN \" 1e999"}));
     }
 
     #[test]

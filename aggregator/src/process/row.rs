@@ -8,7 +8,7 @@ use super::group::GroupingHash;
 use super::lenient::{Lenient, scalar};
 use super::{culprit, level, main_exception, message};
 use crate::events::row::EventRow;
-use crate::issues::{IssueId, NewIssue};
+use crate::issues::NewIssue;
 
 /// Most tags of an event that are stored; the payload keeps the rest.
 const MAX_TAGS: usize = 100;
@@ -31,14 +31,9 @@ pub(super) fn timestamp_of(event: &Value, received_at: Timestamp) -> Timestamp {
     sent.filter(|&at| at <= received_at.plus(MAX_AHEAD)).unwrap_or(received_at)
 }
 
-/// Fills the row of `events`.
-pub(super) fn event_row(
-    decoded: &DecodedEvent,
-    face: &NewIssue,
-    issue_id: IssueId,
-    hash: GroupingHash,
-    retention_days: u16,
-) -> EventRow {
+/// Fills the row of `events`, except for what only the plan knows: issue and retention are zero. `hash` is the most
+/// significant one.
+pub(super) fn event_row(decoded: &DecodedEvent, face: &NewIssue, hash: Option<&GroupingHash>) -> EventRow {
     let event = &decoded.event;
     let column = |key: &str| event.scalar(key).map(|text| cut(&text, MAX_COLUMN_CHARS)).unwrap_or_default();
     let nested = |object: &str, key: &str| {
@@ -50,12 +45,12 @@ pub(super) fn event_row(
     };
     EventRow {
         project_id: decoded.project_id.get(),
-        issue_id: issue_id.as_u64(),
+        issue_id: 0,
         timestamp: face.first_seen.as_i64(),
         event_id: decoded.event_id.as_uuid(),
         received_at: decoded.received_at.as_i64(),
-        retention_days,
-        grouping_hash: *hash.as_bytes(),
+        retention_days: 0,
+        grouping_hash: hash.map_or([0; 16], |hash| *hash.as_bytes()),
         kind: face.kind.to_owned(),
         level: level(event).to_owned(),
         platform: face.platform.clone(),

@@ -19,11 +19,13 @@
 //! ignore gets a new ALPN name. What this module does not do: open connections, keep state, decide anything.
 
 pub mod batch;
+pub mod close;
 pub mod control;
 pub mod frame;
 pub mod join;
 
 pub use batch::{BatchHeader, BatchReply, NackReason};
+pub use close::CloseCode;
 pub use control::{FromAggregator, FromRelay};
 pub use frame::{FrameError, read_frame, write_frame};
 

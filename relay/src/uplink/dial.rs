@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_common::wire::SERVER_NAME;
+use picket_common::wire::{CloseCode, SERVER_NAME};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt};
 use tokio::net::lookup_host;
@@ -24,14 +24,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
-
-// Close codes of the aggregator that call for more than connecting again; the numbers are part of the protocol.
-/// The certificate names no relay.
-pub(super) const CLOSE_NO_IDENTITY: u32 = 2;
-/// The relay is not registered or was revoked.
-pub(super) const CLOSE_NOT_ALLOWED: u32 = 3;
-/// The spool was first seen from another relay.
-pub(super) const CLOSE_SPOOL_OWNED: u32 = 4;
 
 /// An open connection and the socket it lives on.
 #[derive(Debug)]
@@ -78,7 +70,9 @@ impl From<ConnectionError> for DialError {
                 Self::Refused(remote.to_string())
             }
             ConnectionError::ApplicationClosed(remote)
-                if [CLOSE_NO_IDENTITY, CLOSE_NOT_ALLOWED].map(VarInt::from_u32).contains(&remote.error_code) =>
+                if [CloseCode::NoIdentity, CloseCode::NotAllowed]
+                    .map(|code| VarInt::from_u32(code.as_u32()))
+                    .contains(&remote.error_code) =>
             {
                 Self::Refused(String::from_utf8_lossy(&remote.reason).into_owned())
             }

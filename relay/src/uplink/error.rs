@@ -4,7 +4,9 @@ use picket_common::ids::Sequence;
 use picket_common::wire::FrameError;
 use quinn::{Connection, ConnectionError, VarInt};
 
-use super::dial::{CLOSE_SPOOL_OWNED, DialError};
+use picket_common::wire::CloseCode;
+
+use super::dial::DialError;
 use crate::spool::SpoolError;
 
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,7 @@ impl LinkError {
         match connection.close_reason() {
             Some(ConnectionError::LocallyClosed) | None => self,
             Some(ConnectionError::ApplicationClosed(close))
-                if close.error_code == VarInt::from_u32(CLOSE_SPOOL_OWNED) =>
+                if close.error_code == VarInt::from_u32(CloseCode::SpoolOwned.as_u32()) =>
             {
                 Self::SpoolOwned
             }

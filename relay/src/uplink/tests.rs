@@ -291,7 +291,7 @@ async fn a_revoked_relay_waits_long_and_says_what_to_do() {
     let relay = Relay::with_batches(1).await;
     let mut running = relay.start(authority.relay(&[aggregator.address]));
     aggregator.hello().await;
-    aggregator.hang_up(dial::CLOSE_NOT_ALLOWED, "this relay was revoked");
+    aggregator.hang_up(picket_common::wire::CloseCode::NotAllowed.as_u32(), "this relay was revoked");
     running
         .until(|status| {
             status.last_error.as_ref().is_some_and(|error| error.contains("revoked") && error.contains("join it anew"))

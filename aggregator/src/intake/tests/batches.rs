@@ -5,8 +5,9 @@ use picket_common::ids::Sequence;
 use picket_common::wire::{BatchHeader, BatchReply, FromAggregator, NackReason};
 
 use super::fixture::{code, soon, spool, start, start_with};
-use crate::intake::{CloseCode, LinkConfig};
+use crate::intake::LinkConfig;
 use crate::journal::{JournalConfig, JournalPosition};
+use picket_common::wire::CloseCode;
 
 fn ack(first: u64, last: u64, duplicate: bool) -> BatchReply {
     BatchReply::Ack { first: Sequence::new(first), last: Sequence::new(last), duplicate }

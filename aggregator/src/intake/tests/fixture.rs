@@ -24,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
 use crate::fleet::{Authority, Fleet};
-use crate::intake::{CloseCode, Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
+use crate::intake::{Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
 use crate::journal::{Journal, JournalConfig};
+use picket_common::wire::CloseCode;
 
 /// Nothing in these tests takes near so long; it turns a hang into a failure.
 const DEADLINE: Duration = Duration::from_secs(20);

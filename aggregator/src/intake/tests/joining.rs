@@ -4,7 +4,7 @@ use picket_common::wire::{ALPN_LINK, SERVER_NAME};
 use quinn::ConnectionError;
 
 use super::fixture::{client, closed, code, soon, start};
-use crate::intake::CloseCode;
+use picket_common::wire::CloseCode;
 
 fn key() -> rcgen::KeyPair {
     rcgen::KeyPair::generate().unwrap()

@@ -12,7 +12,7 @@ use quinn::ConnectionError;
 
 use super::fixture::{Joined, TestAggregator, closed, code, soon, spool, start};
 use crate::fleet::{Authority, Fleet};
-use crate::intake::CloseCode;
+use picket_common::wire::CloseCode;
 
 fn snapshot(revision: u64) -> Arc<ConfigSnapshot> {
     Arc::new(ConfigSnapshot { revision, projects: Vec::new() })

@@ -1,0 +1,114 @@
+//! Kills at the instants that matter most, held open by failpoints: between a write and the next step that relies on it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use picket_tests::aggregator::Start;
+use picket_tests::event::TestEvent;
+use picket_tests::installation::{ARRIVAL_PATIENCE, Installation, Project};
+use picket_tests::ledger::{Ledger, Outcome};
+use picket_tests::relay::Relay;
+use picket_tests::stored_events::stored_events;
+
+/// How long a client waits for an answer that must not come. An answer takes a few milliseconds.
+const NO_ANSWER: Duration = Duration::from_secs(3);
+
+fn failpoint(setting: &'static str) -> [(&'static str, &'static str); 1] {
+    [("FAILPOINTS", setting)]
+}
+
+/// Posts a marker, waits until it is through, and holds what is stored and counted against the ledger.
+#[track_caller]
+fn check_all(mut installation: Installation, project: &Project, mut relay: Relay, ledger: &Ledger) {
+    let marker = TestEvent::message("marker");
+    assert_eq!(Installation::ingest(project, &relay).post_noted(&marker, ledger), Outcome::Accepted);
+    let api = installation.aggregator.api();
+    api.wait_for_event(&project.slug, marker.id, ARRIVAL_PATIENCE);
+    relay.wait_until_drained(ARRIVAL_PATIENCE);
+    installation.aggregator.wait_until_processed(ARRIVAL_PATIENCE);
+    let counted = api.total_count();
+    installation.aggregator.stop();
+    let stored = stored_events(&installation.aggregator.clickhouse_data());
+    ledger.check(&stored);
+    assert_eq!(counted, stored.len() as u64, "the issues' counts together are the stored events");
+}
+
+/// Goes red without the deduplication token of the insert.
+#[test]
+fn an_aggregator_killed_between_insert_and_cursor_counts_the_insert_once() {
+    let (mut installation, project, relay) = Installation::start_with_relay();
+    let api = installation.aggregator.api();
+    let ledger = Ledger::default();
+    installation.aggregator.stop();
+    let pause = failpoint("process::after_insert_before_cursor=pause");
+    installation.aggregator.start_as(&Start::with_failpoint(&pause));
+
+    let event = TestEvent::message("inserted, and killed before the cursor moved");
+    assert_eq!(Installation::ingest(&project, &relay).post_noted(&event, &ledger), Outcome::Accepted);
+    api.wait_for_event(&project.slug, event.id, ARRIVAL_PATIENCE);
+    installation.aggregator.kill();
+
+    assert_eq!(installation.aggregator.journal_batches(), 1, "the journal still has what was inserted");
+    installation.aggregator.start();
+    installation.aggregator.wait_until_processed(ARRIVAL_PATIENCE);
+    api.wait_for_issue("inserted, and killed before the cursor moved", 1, ARRIVAL_PATIENCE);
+    check_all(installation, &project, relay, &ledger);
+}
+
+/// Goes red without the dedupe by spool and sequence.
+#[test]
+fn an_aggregator_killed_between_journal_and_ack_takes_the_batch_once() {
+    let (mut installation, project, mut relay) = Installation::start_with_relay();
+    let api = installation.aggregator.api();
+    let ledger = Ledger::default();
+    installation.aggregator.stop();
+    let pause = failpoint("journal::after_commit_before_ack=pause");
+    installation.aggregator.start_as(&Start::with_failpoint(&pause));
+
+    let event = TestEvent::message("in the journal, and killed before the ack");
+    assert_eq!(Installation::ingest(&project, &relay).post_noted(&event, &ledger), Outcome::Accepted);
+    api.wait_for_event(&project.slug, event.id, ARRIVAL_PATIENCE);
+    assert_eq!(relay.status().unwrap()["spool"]["records"], 1, "the relay keeps what was not acknowledged");
+    installation.aggregator.kill();
+
+    installation.aggregator.start();
+    relay.wait_until_drained(ARRIVAL_PATIENCE);
+    check_all(installation, &project, relay, &ledger);
+}
+
+#[test]
+fn a_relay_gives_no_200_before_the_event_is_on_disk() {
+    let (installation, project, mut relay) = Installation::start_with_relay();
+    let ledger = Ledger::default();
+    relay.stop();
+    relay.start_as(&Start::with_failpoint(&failpoint("spool::before_commit=pause")));
+
+    let event = TestEvent::message("not on disk");
+    let answer = Installation::ingest(&project, &relay).post_within(&event, NO_ANSWER);
+    assert!(answer.is_err(), "answered before the commit: {answer:?}");
+    relay.kill();
+
+    relay.start();
+    // The event is not in the ledger, so one that is stored all the same is found as never posted.
+    check_all(installation, &project, relay, &ledger);
+}
+
+#[test]
+fn an_event_on_disk_is_delivered_once_though_its_sender_heard_nothing() {
+    let (mut installation, project, mut relay) = Installation::start_with_relay();
+    let ledger = Ledger::default();
+    installation.aggregator.stop();
+    relay.stop();
+    relay.start_as(&Start::with_failpoint(&failpoint("spool::after_commit=pause")));
+
+    let event = TestEvent::message("on disk, not answered");
+    let answer = Installation::ingest(&project, &relay).post_within(&event, NO_ANSWER);
+    assert!(answer.is_err(), "answered although the commit is not over: {answer:?}");
+    relay.kill();
+    // It is on disk, so that it arrives is as certain as if it had been answered.
+    ledger.note(event.id, Outcome::Accepted);
+
+    relay.start();
+    installation.aggregator.start();
+    check_all(installation, &project, relay, &ledger);
+}
