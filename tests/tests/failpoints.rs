@@ -9,6 +9,7 @@ use picket_tests::installation::{ARRIVAL_PATIENCE, Installation, Project};
 use picket_tests::ledger::{Ledger, Outcome};
 use picket_tests::relay::Relay;
 use picket_tests::stored_events::stored_events;
+use picket_tests::wait::{eventually, holds};
 
 /// How long a client waits for an answer that must not come. An answer takes a few milliseconds.
 const NO_ANSWER: Duration = Duration::from_secs(3);
@@ -73,6 +74,38 @@ fn an_aggregator_killed_between_journal_and_ack_takes_the_batch_once() {
 
     installation.aggregator.start();
     relay.wait_until_drained(ARRIVAL_PATIENCE);
+    check_all(installation, &project, relay, &ledger);
+}
+
+/// The second batch is stored and the first is not, so "stored up to" says nothing of the second and the relay resends both.
+/// Goes red without the journal's look at each batch's sequences.
+#[test]
+fn a_batch_that_was_stored_beyond_a_gap_is_known_when_it_is_sent_again() {
+    let (mut installation, project, mut relay) = Installation::start_with_relay();
+    let api = installation.aggregator.api();
+    let ledger = Ledger::default();
+    relay.stop();
+    installation.aggregator.stop();
+    let faults = failpoint("journal::before_commit=1*return;journal::after_commit_before_ack=1*off->pause");
+    installation.aggregator.start_as(&Start::with_failpoint(&faults));
+    // So long that the second batch overtakes the first, which is put off.
+    let patient = [("PICKET_RELAY__UPLINK__BACKOFF_MIN", "4s"), ("PICKET_RELAY__UPLINK__BACKOFF_MAX", "4s")];
+    relay.start_as(&Start { environment: &patient, ..Start::default() });
+    let ingest = Installation::ingest(&project, &relay);
+
+    let (first, second) = (TestEvent::message("refused at first"), TestEvent::message("stored beyond the gap"));
+    assert_eq!(ingest.post_noted(&first, &ledger), Outcome::Accepted);
+    eventually("the first batch is put off", ARRIVAL_PATIENCE, || {
+        holds(installation.aggregator.logged().contains("batch not taken"), "it is not")
+    });
+    assert_eq!(ingest.post_noted(&second, &ledger), Outcome::Accepted);
+    api.wait_for_event(&project.slug, second.id, ARRIVAL_PATIENCE);
+    installation.aggregator.kill();
+
+    assert_eq!(relay.status().unwrap()["spool"]["records"], 2, "the relay keeps what was not acknowledged");
+    installation.aggregator.start();
+    relay.wait_until_drained(ARRIVAL_PATIENCE);
+    assert!(relay.logged().contains("duplicate=true"), "no batch was sent twice, so this run has shown nothing");
     check_all(installation, &project, relay, &ledger);
 }
 

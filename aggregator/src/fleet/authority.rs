@@ -38,7 +38,9 @@ const CERTIFICATE_FILE: &str = "certificate.pem";
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-const RELAY_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// As long as the authority, until relays renew their certificates: what shuts a relay out is the registry, which is asked at
+/// each connection, and not this.
+const RELAY_LIFETIME: Duration = Duration::from_secs(9 * 365 * 24 * 60 * 60);
 /// How long a server certificate is good. A serving aggregator makes a new one long before.
 pub const SERVER_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Certificates begin this much in the past, for relays whose clock is behind.
@@ -201,6 +203,13 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(certificate_error("reading the authority's certificate"))?;
         Ok(Self { issuer, certificate, certificate_pem, fingerprint })
+    }
+
+    /// A secret for one purpose, the same at every start of this installation; it tells nothing of the key.
+    #[must_use]
+    pub fn derived_secret(&self, purpose: &str) -> [u8; 32] {
+        let digest = Sha256::new().chain_update(purpose).chain_update([0]);
+        digest.chain_update(self.issuer.key().serialize_der()).finalize().into()
     }
 
     /// The certificate as relays keep it.

@@ -28,6 +28,7 @@ mod control;
 mod join;
 mod live;
 mod metrics;
+mod reset;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -140,8 +141,11 @@ impl IntakeServer {
     /// [`IntakeError`], each with what to do.
     pub fn bind(listen: SocketAddr, intake: Intake) -> Result<Self, IntakeError> {
         let server_config = tls::server_config(intake.fleet.authority(), &intake.config, Timestamp::now())?;
-        let endpoint =
-            Endpoint::server(server_config, listen).map_err(|source| IntakeError::Bind { address: listen, source })?;
+        let bind_error = |source| IntakeError::Bind { address: listen, source };
+        let socket = std::net::UdpSocket::bind(listen).map_err(bind_error)?;
+        let endpoint_config = reset::endpoint_config(intake.fleet.authority());
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let endpoint = Endpoint::new(endpoint_config, Some(server_config), socket, runtime).map_err(bind_error)?;
         let memory = Semaphore::new(batch::permits(intake.config.max_bytes_in_flight.as_u64()) as usize);
         let joins = Semaphore::new(join::MAX_AT_ONCE);
         let join_limiter = Mutex::new(JoinLimiter::new(Instant::now()));

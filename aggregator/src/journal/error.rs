@@ -74,6 +74,17 @@ pub enum JournalError {
     Failpoint,
 }
 
+impl JournalError {
+    /// Whether bytes on disk are damaged for good. Anything else may pass, and no entry may be given up for it.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Read { source, .. } => source.kind() == rocksdb::ErrorKind::Corruption,
+            Self::Entry { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Why a batch was not appended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {

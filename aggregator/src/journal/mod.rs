@@ -244,7 +244,7 @@ impl Journal {
     /// than `max_batches` or, beyond the first, `max_bytes` of payload.
     ///
     /// # Errors
-    /// Only a missing column family; what is damaged on disk is in [`JournalRead::corrupt`].
+    /// What may pass, such as a want of file handles; what is damaged on disk for good is in [`JournalRead::corrupt`].
     pub fn read_from(
         &self,
         position: JournalPosition,
@@ -266,8 +266,10 @@ impl Journal {
                     }
                     read.entries.push(entry);
                 }
-                Err(JournalError::NoColumnFamily(name)) => return Err(JournalError::NoColumnFamily(name)),
-                Err(error) => read.corrupt.push(CorruptEntry { position, problem: error.to_string() }),
+                Err(error) if error.is_damage() => {
+                    read.corrupt.push(CorruptEntry { position, problem: error.to_string() })
+                }
+                Err(error) => return Err(error),
             }
             read.next = position.next();
         }

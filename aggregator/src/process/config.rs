@@ -19,7 +19,7 @@ pub struct ProcessConfig {
 
 impl Default for ProcessConfig {
     fn default() -> Self {
-        Self { max_insert_records: 20_000, max_insert_bytes: ByteSize::mib(32), linger: Span::millis(250), threads: 0 }
+        Self { max_insert_records: 20_000, max_insert_bytes: ByteSize::mib(16), linger: Span::millis(250), threads: 0 }
     }
 }
 

@@ -13,7 +13,8 @@
 //! - framing is exact (protocol facts: only `\n` ends a header; a payload with a `length` has exactly that many bytes and is
 //!   followed by `\n` or the end; a payload without one runs to the next `\n`); any fault refuses the whole envelope;
 //! - white space before a header is tolerated, white space after the last item is an unexpected end;
-//! - the number of items is bounded by the caller's limit, so memory is bounded by the body that was read.
+//! - headers are bounded by [`MAX_HEADER_BYTES`] and the number of items by the caller, so that memory is bounded by the body
+//!   that was read and a constant.
 //!
 //! What it does not do: look into payloads, decide about authentication, or limit sizes per item type.
 
@@ -35,6 +36,10 @@ use crate::timestamp::Timestamp;
 
 /// How many items an envelope may have unless configuration says otherwise (the protocol's own limit).
 pub const MAX_ITEMS: usize = 500;
+
+/// Longest envelope header and item header. SDKs send a few hundred bytes, with a long trace context some thousands; the
+/// bound keeps the memory of a parsed header small, however large the body may be.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// A parsed envelope.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 
 use super::item::{Item, ParsedHeader};
-use super::{Envelope, Header};
+use super::{Envelope, Header, MAX_HEADER_BYTES};
 
 /// Why a body is no envelope. Offsets count bytes from its start.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,12 @@ pub enum EnvelopeError {
     Header {
         /// What the JSON parser says.
         source: serde_json::Error,
+    },
+    /// A header is longer than any SDK sends.
+    #[error("the header at byte {offset} is longer than {MAX_HEADER_BYTES} bytes")]
+    HeaderTooLong {
+        /// Where it starts.
+        offset: usize,
     },
     /// An item header is no JSON object with valid known keys.
     #[error("invalid header of item {index} at byte {offset}: {source}")]
@@ -90,6 +96,7 @@ fn item(body: &Bytes, offset: usize, index: usize) -> Result<(Item, usize), Enve
         Ok(None) => return Err(EnvelopeError::UnexpectedEnd { index, offset }),
         Err(source) => return Err(EnvelopeError::ItemHeader { index, offset, source }),
     };
+    refuse_long(&range)?;
     let raw_header = body.slice(range.clone());
     let header =
         ParsedHeader::read(&raw_header).map_err(|source| EnvelopeError::ItemHeader { index, offset, source })?;
@@ -107,6 +114,13 @@ fn item(body: &Bytes, offset: usize, index: usize) -> Result<(Item, usize), Enve
     };
     let next = after_newline(body, end)?;
     Ok((Item::from_parts(raw_header, header, body.slice(start..end)), next))
+}
+
+const fn refuse_long(header: &std::ops::Range<usize>) -> Result<(), EnvelopeError> {
+    if header.end - header.start > MAX_HEADER_BYTES {
+        return Err(EnvelopeError::HeaderTooLong { offset: header.start });
+    }
+    Ok(())
 }
 
 /// The bytes of the next JSON value at or after `offset`, without the white space before it; `None` if only white space

@@ -82,6 +82,15 @@ fn the_number_of_items_is_bounded() {
 }
 
 #[test]
+fn a_header_is_bounded_however_long_the_body() {
+    let long = "0,".repeat(MAX_HEADER_BYTES);
+    let envelope = Envelope::parse(Bytes::from(format!("{{\"sent_at\":[{long}0]}}\n")), MAX_ITEMS);
+    assert!(matches!(envelope, Err(EnvelopeError::HeaderTooLong { offset: 0 })));
+    let item = format!("{{}}\n{{\"type\":\"event\",\"x\":[{long}0]}}\n");
+    assert!(matches!(Envelope::parse(Bytes::from(item), MAX_ITEMS), Err(EnvelopeError::HeaderTooLong { offset: 3 })));
+}
+
+#[test]
 fn an_event_id_is_set_without_losing_other_keys() {
     let mut envelope = parse("{\"trace\":{\"public_key\":\"k\"}}\n").unwrap();
     envelope.set_event_id("fc6d8c0c43fc4630ad850ee518f1b9d0".parse().unwrap());

@@ -84,7 +84,7 @@ impl Spool {
 impl Shared {
     /// Reads and checks a payload; sets the batch aside if it is not what was sealed.
     fn load(&self, raw: &RawHeader) -> Result<Option<SealedBatch>, SpoolError> {
-        match self.verified(raw) {
+        match self.verified(raw)? {
             Ok(mut batch) => {
                 batch.header.spool_id = *super::lock(&self.id);
                 Ok(Some(batch))
@@ -99,16 +99,20 @@ impl Shared {
         }
     }
 
-    fn verified(&self, raw: &RawHeader) -> Result<SealedBatch, String> {
-        let header = raw.parse()?.header;
+    /// The batch, or in what way it is damaged.
+    fn verified(&self, raw: &RawHeader) -> Result<Result<SealedBatch, String>, SpoolError> {
         let payload = self.store.payload(raw.first)?;
-        if payload.len() as u64 != header.payload_bytes {
-            return Err(format!("{} bytes are stored, the header says {}", payload.len(), header.payload_bytes));
-        }
-        let found = crc32c::crc32c(&payload);
-        if found != header.crc32c {
-            return Err(format!("the checksum is {found:08x}, the header says {:08x}", header.crc32c));
-        }
-        Ok(SealedBatch { header, payload: Bytes::from(payload) })
+        Ok(raw.parse().and_then(|stored| checked(stored.header, payload?)))
     }
+}
+
+fn checked(header: BatchHeader, payload: Vec<u8>) -> Result<SealedBatch, String> {
+    if payload.len() as u64 != header.payload_bytes {
+        return Err(format!("{} bytes are stored, the header says {}", payload.len(), header.payload_bytes));
+    }
+    let found = crc32c::crc32c(&payload);
+    if found != header.crc32c {
+        return Err(format!("the checksum is {found:08x}, the header says {:08x}", header.crc32c));
+    }
+    Ok(SealedBatch { header, payload: Bytes::from(payload) })
 }

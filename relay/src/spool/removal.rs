@@ -128,7 +128,8 @@ impl Shared {
             return Ok(());
         }
         let header = raw.parse().ok().map(|stored| stored.header);
-        let payload = self.store.payload(raw.first).unwrap_or_default();
+        // Of a damaged payload there may be nothing to keep; one that can't be read now ends this with an error.
+        let payload = self.store.payload(raw.first)?.unwrap_or_default();
         let batch = SetAside { first: raw.first, reason, detail, header_json: &raw.json, payload: &payload };
         removal.quarantine.take(&self.store, &batch, self.config.quarantine_max_bytes)?;
         let (records, bytes) = header.map_or((0, 0), |header| (header.records(), header.payload_bytes));

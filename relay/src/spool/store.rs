@@ -19,7 +19,7 @@ use picket_common::timestamp::Timestamp;
 use picket_common::wire::BatchHeader;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
-    DBRecoveryMode, Direction, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    DBRecoveryMode, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -161,12 +161,17 @@ impl Store {
         self.headers(first, first).next().transpose()
     }
 
-    /// The payload of the batch that starts at `first`; the problem as text where RocksDB can't read it.
-    pub(super) fn payload(&self, first: Sequence) -> Result<Vec<u8>, String> {
+    /// The payload of the batch that starts at `first`, or in what way it is damaged.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] where it can't be read now and may be later, such as for want of file handles: that is no
+    /// damage, and nothing may be given up for it.
+    pub(super) fn payload(&self, first: Sequence) -> Result<Result<Vec<u8>, String>, SpoolError> {
         match self.db.get_cf(self.family(CF_BATCHES), first.to_key()) {
-            Ok(Some(payload)) => Ok(payload),
-            Ok(None) => Err("the payload is missing".to_owned()),
-            Err(error) => Err(error.to_string()),
+            Ok(Some(payload)) => Ok(Ok(payload)),
+            Ok(None) => Ok(Err("the payload is missing".to_owned())),
+            Err(error) if error.kind() == ErrorKind::Corruption => Ok(Err(error.to_string())),
+            Err(source) => Err(SpoolError::Storage { action: "read a batch", source }),
         }
     }
 

@@ -14,9 +14,9 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 /// NAT gateways forget a UDP mapping after 30 s as a rule; this keeps it.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// A peer that was not heard of for this long is gone.
-const IDLE_SECONDS: u32 = 30;
+const IDLE_SECONDS: u32 = 15;
 /// What an aggregator may send unread: a configuration snapshot, and answers of a few hundred bytes.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
