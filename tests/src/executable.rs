@@ -26,7 +26,7 @@ pub fn find(name: &str, build: Build) -> PathBuf {
         Build::Failpoints => (
             directory_in("PICKET_FAILPOINT_BIN_DIR").unwrap_or_else(|| target_directory().join("failpoints")),
             "PICKET_FAILPOINT_BIN_DIR",
-            "`make test` makes it, or `make failpoints` alone",
+            "`make test` makes it",
         ),
     };
     existing(directory.join(name), variable, remedy)

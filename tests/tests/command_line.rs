@@ -38,7 +38,8 @@ fn init_prints_the_password_once_and_changes_nothing_when_repeated() {
 fn commands_answer_the_same_whether_the_aggregator_runs_or_not() {
     let (mut installation, project, relay) = Installation::start_with_relay();
     let ingest = Installation::ingest(&project, &relay);
-    let events = [TestEvent::exception("checkout"), TestEvent::exception("checkout"), TestEvent::message("stock is low")];
+    let events =
+        [TestEvent::exception("checkout"), TestEvent::exception("checkout"), TestEvent::message("stock is low")];
     for event in &events {
         ingest.post(event);
     }
@@ -63,7 +64,19 @@ fn commands_answer_the_same_whether_the_aggregator_runs_or_not() {
 
     let [projects, issues, found, limited, shown, _] = running.as_slice() else { unreachable!() };
     assert_has(&projects[0], &["id", "name", "slug", "platform", "dsn", "created_at"]);
-    let of_issue = ["id", "short_id", "title", "culprit", "count", "users", "level", "status", "project", "first_seen", "last_seen"];
+    let of_issue = [
+        "id",
+        "short_id",
+        "title",
+        "culprit",
+        "count",
+        "users",
+        "level",
+        "status",
+        "project",
+        "first_seen",
+        "last_seen",
+    ];
     assert_eq!((issues.as_array().unwrap().len(), limited.as_array().unwrap().len()), (2, 1));
     assert_has(&issues[0], &of_issue);
     assert_eq!(found.as_array().unwrap().len(), 1);
@@ -119,7 +132,10 @@ fn a_join_token_is_good_once_and_a_joined_relay_does_not_join_again_by_mistake()
     assert!(stolen.stderr.contains("token"), "{stolen:?}");
     let relays = installation.aggregator.ask(&["relay", "list"]);
     assert_eq!(relays.as_array().unwrap().len(), 1);
-    assert_has(&relays[0], &["id", "name", "hostname", "version", "connected", "created_at", "last_seen_at", "revoked_at"]);
+    assert_has(
+        &relays[0],
+        &["id", "name", "hostname", "version", "connected", "created_at", "last_seen_at", "revoked_at"],
+    );
 
     let not_running = first.run(&["status"]);
     assert!(not_running.code == Some(1) && not_running.stderr.contains("no relay answers"), "{not_running:?}");
@@ -131,19 +147,28 @@ fn a_join_token_is_good_once_and_a_joined_relay_does_not_join_again_by_mistake()
 fn check_config_names_file_line_and_key_and_exits_with_78() {
     let installation = Installation::prepare("");
     let aggregator = &installation.aggregator;
-    let relay = picket_tests::relay::Relay::prepare(installation.directory(), "relay", installation.directory().join("relay"));
+    let relay =
+        picket_tests::relay::Relay::prepare(installation.directory(), "relay", installation.directory().join("relay"));
     assert_eq!(aggregator.ask(&["check-config"])["valid"], true);
     let _valid = relay.run(&["check-config"]).successful();
 
-    let cases = [("listen = 5\n", "listen"), ("data_dir = \"x\"\nnovelty = 1\n", "novelty"), ("[log]\nlevel = \"a=b=c\"\n", "log.level")];
+    let cases = [
+        ("listen = 5\n", "listen"),
+        ("data_dir = \"x\"\nnovelty = 1\n", "novelty"),
+        ("[log]\nlevel = \"a=b=c\"\n", "log.level"),
+    ];
     for (text, key) in cases {
         let line = text.lines().count();
         for (program, file) in [("aggregator", aggregator.config_file()), ("relay", relay.config_file())] {
             std::fs::write(file, text).unwrap();
-            let finished = if program == "relay" { relay.run(&["check-config"]) } else { aggregator.run(&["check-config"]) };
+            let finished =
+                if program == "relay" { relay.run(&["check-config"]) } else { aggregator.run(&["check-config"]) };
             assert_eq!(finished.code, Some(78), "{program} {text:?}: {finished:?}");
             let place = format!("{}:{line}", file.display());
-            assert!(finished.stderr.contains(&place) && finished.stderr.contains(key), "{program} {text:?}: {finished:?}");
+            assert!(
+                finished.stderr.contains(&place) && finished.stderr.contains(key),
+                "{program} {text:?}: {finished:?}"
+            );
         }
     }
 }

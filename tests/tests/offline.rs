@@ -108,7 +108,8 @@ fn a_revoked_relay_is_cut_off_within_five_seconds_and_stays_out() {
     }
     revoked.stop();
     revoked.start();
-    let status = revoked.wait_until("was refused", ARRIVAL_PATIENCE, |status| status["uplink"]["last_error"].is_string());
+    let status =
+        revoked.wait_until("was refused", ARRIVAL_PATIENCE, |status| status["uplink"]["last_error"].is_string());
     assert!(status["uplink"]["last_error"].as_str().unwrap().contains("revoked"), "{status}");
     assert_eq!(status["spool"]["records"], taken_after);
 

@@ -5,7 +5,7 @@ use picket_tests::event::TestEvent;
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation};
 use picket_tests::stored_events::{ClickHouseServer, USER};
 
-const PASSWORD: &str = "a \"password\" with ünusual letters";
+const PASSWORD: &str = "a \"password\" with = odd, letters";
 
 fn section(server: &ClickHouseServer, password: &str) -> String {
     let password = toml::Value::String(password.to_owned());

@@ -6,13 +6,17 @@
 //! switched off: they are on by default and not deduplicated.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clickhouse::{Client, Row, RowOwned, RowWrite};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::row::{EventRow, OutcomeRow, PayloadRow};
-use super::{EventsError, EventsStore};
+use super::{EventsError, EventsStore, within};
+
+/// Longest time one insert may take before it counts as in doubt.
+const INSERT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Rows of one plan. Order is part of the block, so it must be the same at each try.
 #[derive(Debug, Default)]
@@ -31,17 +35,36 @@ impl EventsStore {
     /// # Errors
     /// [`EventsError`]; some of the block may be stored then, and a repetition completes it.
     pub async fn insert(&self, plan: Uuid, block: &Block) -> Result<(), EventsError> {
-        for (partition, positions) in partitions(&block.events) {
-            // The payload first: once an event is counted it can be opened.
-            let client = self.with_token(plan, "event_payloads", &partition);
-            insert_payloads(&client, block, &positions).await?;
-            let client = self.with_token(plan, "events", &partition);
-            let rows = positions.iter().filter_map(|&position| block.events.get(position));
-            insert_rows(&client, "events", rows).await?;
+        let all: Vec<_> = (0..block.events.len()).collect();
+        // The payload first: once an event is counted it can be opened.
+        for table in ["event_payloads", "events"] {
+            self.insert_positions(plan, table, block, &all).await?;
         }
         if !block.outcomes.is_empty() {
             let client = self.with_token(plan, "outcomes", "all");
-            insert_rows(&client, "outcomes", block.outcomes.iter()).await?;
+            within(INSERT_TIMEOUT, insert_rows(&client, "outcomes", block.outcomes.iter())).await?;
+        }
+        Ok(())
+    }
+
+    /// Inserts some of the block's events into one of the two tables, each partition as one block.
+    pub(super) async fn insert_positions(
+        &self,
+        plan: Uuid,
+        table: &'static str,
+        block: &Block,
+        positions: &[usize],
+    ) -> Result<(), EventsError> {
+        for (partition, positions) in partitions(&block.events, positions) {
+            let client = self.with_token(plan, table, &partition);
+            let insert = async {
+                if table == "event_payloads" {
+                    return insert_payloads(&client, block, &positions).await;
+                }
+                let rows = positions.iter().filter_map(|&position| block.events.get(position));
+                insert_rows(&client, table, rows).await
+            };
+            within(INSERT_TIMEOUT, insert).await?;
         }
         Ok(())
     }
@@ -52,12 +75,13 @@ impl EventsStore {
 }
 
 /// Positions of the events by the partition they belong to, as the tables' `PARTITION BY` says: retention and week.
-fn partitions(events: &[EventRow]) -> BTreeMap<String, Vec<usize>> {
+fn partitions(events: &[EventRow], positions: &[usize]) -> BTreeMap<String, Vec<usize>> {
     const WEEK_MILLIS: i64 = 7 * 24 * 3600 * 1000;
     // The epoch was a Thursday; shifted by three days, weeks start on Monday.
     const MONDAY_SHIFT: i64 = 3 * 24 * 3600 * 1000;
     let mut partitions: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (position, event) in events.iter().enumerate() {
+    for &position in positions {
+        let Some(event) = events.get(position) else { continue };
         let week = (event.received_at + MONDAY_SHIFT).div_euclid(WEEK_MILLIS);
         partitions.entry(format!("{}-{week}", event.retention_days)).or_default().push(position);
     }
@@ -101,47 +125,17 @@ async fn insert_payloads(client: &Client, block: &Block, positions: &[usize]) ->
 mod tests {
     use super::partitions;
     use crate::events::row::EventRow;
-    use uuid::Uuid;
 
     fn event(received_at: i64, retention_days: u16) -> EventRow {
-        EventRow {
-            project_id: 1,
-            issue_id: 1,
-            timestamp: 0,
-            event_id: Uuid::nil(),
-            received_at,
-            retention_days,
-            grouping_hash: [0; 16],
-            kind: String::new(),
-            level: String::new(),
-            platform: String::new(),
-            title: String::new(),
-            culprit: String::new(),
-            message: String::new(),
-            exception_type: String::new(),
-            exception_value: String::new(),
-            transaction: String::new(),
-            release: String::new(),
-            environment: String::new(),
-            dist: String::new(),
-            server_name: String::new(),
-            logger: String::new(),
-            sdk_name: String::new(),
-            sdk_version: String::new(),
-            http_method: String::new(),
-            http_url: String::new(),
-            user: String::new(),
-            tags: Vec::new(),
-            spool_id: Uuid::nil(),
-            sequence: 1,
-        }
+        EventRow { received_at, retention_days, ..EventRow::default() }
     }
 
     #[test]
     fn a_block_is_cut_where_the_week_or_the_retention_changes() {
         // Sunday 2026-11-22T23:59:59.999Z and the Monday after it.
         let sunday = 1_795_391_999_999;
-        let found = partitions(&[event(sunday, 90), event(sunday + 1, 90), event(sunday - 1, 90), event(sunday, 30)]);
+        let events = [event(sunday, 90), event(sunday + 1, 90), event(sunday - 1, 90), event(sunday, 30)];
+        let found = partitions(&events, &[0, 1, 2, 3]);
         let groups: Vec<_> = found.into_values().collect();
         assert_eq!(groups, [vec![3], vec![0, 2], vec![1]]);
     }

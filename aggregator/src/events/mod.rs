@@ -5,11 +5,13 @@
 
 pub mod config;
 pub mod embedded;
+mod in_doubt;
 pub mod insert;
 mod migration;
 pub mod row;
 
 use std::path::Path;
+use std::time::Duration;
 
 use clickhouse::Client;
 
@@ -54,6 +56,9 @@ pub enum EventsError {
         /// What happened.
         source: clickhouse::error::Error,
     },
+    /// ClickHouse did not answer in time; whether it did what was asked is not known.
+    #[error("ClickHouse did not answer within {0:?}; is the server at clickhouse.url alive and reachable?")]
+    Timeout(Duration),
     /// A query failed.
     #[error("asking ClickHouse failed: {0}")]
     Query(#[from] clickhouse::error::Error),
@@ -86,14 +91,15 @@ impl EventsStore {
         };
         let connect = |source| EventsError::Connect { url: config.url.clone(), source };
         let database = &config.database;
-        client.query(&format!("CREATE DATABASE IF NOT EXISTS {database}")).execute().await.map_err(connect)?;
+        let create = client.query(&format!("CREATE DATABASE IF NOT EXISTS {database}"));
+        within(CONNECT_TIMEOUT, async { create.execute().await.map_err(connect) }).await?;
         let client = client
             .with_database(database)
             // On by default and not deduplicated: an insert must be in the table when it is answered.
             .with_setting("async_insert", "0")
             .with_setting("insert_deduplicate", "1")
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
-        migration::run(&client).await?;
+        within(MIGRATION_TIMEOUT, migration::run(&client)).await?;
         Ok(Self { client, engine })
     }
 
@@ -121,8 +127,21 @@ impl EventsStore {
     }
 }
 
+/// How long a server may take to answer the first query.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long bringing the schema up to date may take.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Gives work with ClickHouse a limited time: a server that is reachable and silent must not hold anything up for ever.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, EventsError>>,
+) -> Result<T, EventsError> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(EventsError::Timeout(limit)))
+}
+
 /// How long running queries may take when the engine closes, before they are cancelled.
-const CLOSE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 async fn open_engine(config: &ClickHouseConfig, data_path: &Path) -> Result<Engine, EventsError> {
     let configured = (!config.library.as_os_str().is_empty()).then_some(config.library.as_path());

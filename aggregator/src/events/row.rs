@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// A row of `events`. Times are milliseconds since the epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Row, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Row, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are the columns of the schema, which says what each is")]
 pub struct EventRow {
     pub project_id: u64,

@@ -150,8 +150,9 @@ impl Issues {
         }
         self.recall(claims).await?;
         self.create_missing(claims).await?;
-        // Every claim's first hash is known now: it was recalled or made.
-        Ok(claims.iter().filter_map(|claim| self.lookup(claim)).collect())
+        let found: Vec<_> = claims.iter().filter_map(|claim| self.lookup(claim)).collect();
+        // Every hash is known now: it was recalled or made. Were one not, events would go to other issues.
+        if found.len() == claims.len() { Ok(found) } else { Err(sqlx::Error::RowNotFound.into()) }
     }
 
     fn lookup(&self, claim: &Claim) -> Option<IssueId> {

@@ -35,6 +35,13 @@ impl ProcessConfig {
         if self.max_insert_bytes < ByteSize::mib(1) {
             return Err(InvalidValue::new("process.max_insert_bytes", "at least 1MiB is needed"));
         }
+        // A block of more rows or bytes than these would be cut in two by ClickHouse, and a block is deduplicated as one.
+        if self.max_insert_records > 500_000 {
+            return Err(InvalidValue::new("process.max_insert_records", "at most 500000"));
+        }
+        if self.max_insert_bytes > ByteSize::mib(128) {
+            return Err(InvalidValue::new("process.max_insert_bytes", "at most 128MiB"));
+        }
         if self.linger > Span::secs(60) {
             return Err(InvalidValue::new("process.linger", "at most 60s: events are invisible for that long"));
         }

@@ -40,13 +40,11 @@ pub(super) struct Ended {
     pub(super) quantity: u64,
 }
 
-/// What an entry holds, in order.
+/// What a record holds, in order.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
     pub(super) events: Vec<DecodedEvent>,
     pub(super) ended: Vec<Ended>,
-    /// Records that were announced and could not be read; counted without a project, because that is in the record.
-    pub(super) unreadable_records: u64,
 }
 
 /// The records of an entry with their sequences. What can't be decompressed or read is missing at the end.
@@ -65,7 +63,8 @@ fn decompress(header: &BatchHeader, payload: &[u8]) -> Option<Bytes> {
 }
 
 /// Takes a record apart.
-pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record, decoded: &mut Decoded) {
+pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record) -> Decoded {
+    let mut decoded = Decoded::default();
     let header = &record.header;
     let end = |category, outcome, reason| Ended {
         project_id: header.project_id,
@@ -77,7 +76,7 @@ pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record, dec
     };
     let Ok(envelope) = Envelope::parse(record.body.clone(), MAX_ITEMS) else {
         decoded.ended.push(end(DataCategory::Default, Outcome::Invalid, "invalid_envelope"));
-        return;
+        return decoded;
     };
     let event_id = envelope.event_id().or(header.event_id);
     for item in envelope.items() {
@@ -102,6 +101,7 @@ pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record, dec
             None => decoded.ended.push(end(DataCategory::Error, Outcome::Invalid, "invalid_json")),
         }
     }
+    decoded
 }
 
 fn parse_event(item: &Item) -> Option<(Bytes, Value)> {
@@ -125,7 +125,6 @@ mod tests {
     use picket_common::record::RecordHeader;
 
     fn decoded(body: &str) -> Decoded {
-        let mut out = Decoded::default();
         let header = RecordHeader {
             project_id: ProjectId::new(3),
             public_key: PublicKey::from_random([1; 16]),
@@ -133,8 +132,7 @@ mod tests {
             event_id: None,
         };
         let spooled = Record { header, body: Bytes::copy_from_slice(body.as_bytes()) };
-        record(SpoolId::from_random([2; 16]), Sequence::new(9), &spooled, &mut out);
-        out
+        record(SpoolId::from_random([2; 16]), Sequence::new(9), &spooled)
     }
 
     const ID: &str = "fc6d8c0c43fc4630ad850ee518f1b9d0";

@@ -8,7 +8,7 @@ use picket_common::category::DataCategory;
 use picket_common::outcome::Outcome;
 use picket_common::timestamp::Timestamp;
 
-use super::decode::{self, Decoded, DecodedEvent, Ended};
+use super::decode::{self, DecodedEvent, Ended};
 use super::face::face;
 use super::group::group;
 use super::plan::InsertPlan;
@@ -80,15 +80,14 @@ pub(super) fn prepare(entries: &[JournalEntry], threads: usize) -> Prepared {
             .chunks(share)
             .map(|part| {
                 scope.spawn(move || {
-                    let mut decoded = Decoded::default();
+                    let mut prepared = Prepared::default();
                     for (spool_id, sequence, record) in part {
-                        decode::record(*spool_id, *sequence, record, &mut decoded);
+                        let decoded = decode::record(*spool_id, *sequence, record);
+                        // Record by record, so that no more than one parsed event a thread is in memory.
+                        prepared.grouped.extend(decoded.events.into_iter().map(grouped));
+                        prepared.ended.extend(decoded.ended);
                     }
-                    Prepared {
-                        grouped: decoded.events.into_iter().map(grouped).collect(),
-                        ended: decoded.ended,
-                        unreadable_records: decoded.unreadable_records,
-                    }
+                    prepared
                 })
             })
             .collect();

@@ -99,6 +99,13 @@ pub struct Worker {
     pub metrics: ProcessMetrics,
 }
 
+/// Whether a plan's insert may have been tried before.
+#[derive(Debug, Clone, Copy)]
+enum Insert {
+    First,
+    InDoubt,
+}
+
 impl Worker {
     /// Runs until `stop`. A plan under way is finished first; what is not begun stays in the journal.
     pub async fn run(mut self, stop: CancellationToken) {
@@ -130,7 +137,7 @@ impl Worker {
         if let Some(pending) = self.blocking(|journal| journal.plan()).await? {
             let pending = InsertPlan::from_bytes(&pending)?;
             info!(plan = %pending.id, "carrying out the plan that was pending");
-            return self.carry_out(&pending).await;
+            return self.carry_out(&pending, Insert::InDoubt).await;
         }
         if self.journal.cursor() >= *end.borrow_and_update() {
             tokio::select! {
@@ -150,7 +157,7 @@ impl Worker {
         let new = InsertPlan::new(Uuid::new_v4(), self.journal.cursor(), plan_end, &projects);
         let bytes = new.to_bytes();
         self.blocking(move |journal| journal.put_plan(&bytes)).await?;
-        self.carry_out(&new).await
+        self.carry_out(&new, Insert::First).await
     }
 
     /// Reads what waits, and gives a small read the configured time to grow.
@@ -184,7 +191,7 @@ impl Worker {
     }
 
     /// Carries a plan out from its entries to the cursor. The same plan gives the same block each time.
-    async fn carry_out(&mut self, plan: &InsertPlan) -> Result<(), ProcessError> {
+    async fn carry_out(&mut self, plan: &InsertPlan, insert: Insert) -> Result<(), ProcessError> {
         let started = Instant::now();
         let entries = self.entries_of(plan).await?;
         let threads = self.threads();
@@ -201,7 +208,10 @@ impl Worker {
         let issues = self.issues.assign(&prepared.claims()).await?;
         let block = pipeline::block(prepared, &issues, plan);
 
-        self.events.insert(plan.id, &block).await?;
+        match insert {
+            Insert::First => self.events.insert(plan.id, &block).await?,
+            Insert::InDoubt => self.events.insert_in_doubt(plan.id, &block).await?,
+        }
         fail::fail_point!("process::after_insert_before_cursor", |_| std::process::abort());
         let plan_end = plan.end();
         self.blocking(move |journal| journal.finish_plan_with(plan_end, &events, Timestamp::now())).await?;

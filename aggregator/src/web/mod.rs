@@ -8,7 +8,7 @@
 //! - A page shows nothing of an installation to someone who is not logged in.
 //! - Nothing that came in an event can run or load anything: templates escape every value, and the content security policy
 //!   forbids scripts, inline styles and foreign resources besides.
-//! - Requests that change something are POSTs of a page of ours (see [`origin`]).
+//! - Requests that change something are POSTs of a page of ours (see `origin`).
 //! - Rendering is pure: handlers fetch, then build a view model with the time passed in, then render it to a string.
 //!
 //! What it does not do: answer programs (that is [`crate::api`], whose routes [`router()`] merges in), or touch stores but

@@ -74,6 +74,7 @@ pub(super) fn envelope(body: Bytes, max_items: usize) -> Result<Envelope, Envelo
         Ok(None) => return Err(EnvelopeError::Empty),
         Err(source) => return Err(EnvelopeError::Header { source }),
     };
+    refuse_long(&header_range)?;
     let raw_header = body.slice(header_range.clone());
     let header: Header = object_from_slice(&raw_header).map_err(|source| EnvelopeError::Header { source })?;
     let mut offset = after_newline(&body, header_range.end)?;
