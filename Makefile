@@ -5,22 +5,25 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/picket/target
 SETUP := packaging/setup.sh
 # Always the whole workspace: another selection resolves other features of shared dependencies and builds RocksDB again.
 BUILD := cargo build --workspace --bins
+BINARIES := $(CARGO_TARGET_DIR)/debug
 FAILPOINTS := picket-relay/failpoints,picket-aggregator/failpoints
 
 .PHONY: help run build test unit lint bench clean-run
 
 help:
 	@echo 'make run      build, start an aggregator and a relay on loopback, print DSN and address (Ctrl-C stops them)'
+	@echo 'make build    build both programs; they are in $(BINARIES)'
 	@echo 'make test     unit, end-to-end, SDK and fault tests'
 	@echo 'make unit     the tests that need no SDK and no second process'
 	@echo 'make lint     formatting, clippy, documentation, dependency policy'
 	@echo 'make bench    relay against a bare HTTP server on this machine (release build)'
 	@echo 'make clean-run  forget the data of make run'
 
-run: 
+run:
 	@$(SETUP) build
 	@$(SETUP) run
-	@echo 'run: building (the first time takes 15 to 30 minutes, most of it RocksDB)' >&2
+	@[ -x $(BINARIES)/picket-aggregator ] && [ -x $(BINARIES)/picket-relay ] \
+		|| echo 'run: building (the first time takes 15 to 30 minutes, most of it RocksDB)' >&2
 	@$(BUILD)
 	@packaging/run.sh
 
@@ -54,5 +57,11 @@ bench:
 	cargo build --workspace --exclude picket-tests --bins --release
 	$(CARGO_TARGET_DIR)/release/picket-bench accept
 
+# Both locks are free only when nothing works in there.
 clean-run:
+	@for lock in .run/lock .run/aggregator/lock; do \
+		if [ -e $$lock ] && ! flock -n $$lock true; then \
+			echo 'clean-run: Picket is running from .run; stop it first (Ctrl-C in its terminal)' >&2; exit 1; \
+		fi; \
+	done
 	rm -rf .run

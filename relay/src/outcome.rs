@@ -106,6 +106,14 @@ impl Outcomes {
         }
     }
 
+    /// Counts what was dropped from a request that was taken, because nothing stores it.
+    pub fn unsupported(&self, project_id: ProjectId, tally: &Tally) {
+        for (category, quantity) in tally.iter() {
+            let reason = Reason::Borrowed("no_store");
+            self.record(Some(project_id), category, Outcome::Unsupported, reason, quantity);
+        }
+    }
+
     /// Takes what was counted since the last call.
     #[must_use]
     pub fn drain(&self) -> Vec<OutcomeCount> {

@@ -7,7 +7,8 @@
 //! Invariants:
 //! - each stage takes only the type that the stage before it made, so that none can be skipped;
 //! - [`Pipeline::take`] returns `Ok` only after the record is on disk;
-//! - a refused request is counted once for each of its items, here and nowhere else.
+//! - a refused request is counted once for each of its items, here; what a stage drops from a request that is taken is counted
+//!   by that stage; what is spooled is counted by the aggregator.
 
 use std::sync::Arc;
 
@@ -90,8 +91,9 @@ impl Pipeline {
     }
 
     async fn prepare_and_append(&self, accepted: Accepted) -> Result<Option<EventId>, Refusal> {
+        let project_id = accepted.0.project_id;
         let bytes: usize = accepted.0.envelope.items().iter().map(|item| item.payload().len()).sum();
-        let (record, event_id) = if bytes <= BLOCKING_ABOVE_BYTES {
+        let prepared = if bytes <= BLOCKING_ABOVE_BYTES {
             prepare(accepted, &self.limits, self.random)?
         } else {
             let (limits, random) = (Arc::clone(&self.limits), self.random);
@@ -100,20 +102,34 @@ impl Pipeline {
                 Refusal::unavailable("internal", "the relay failed to process the request")
             })??
         };
-        self.spool.append(record).await.map_err(append_refusal)?;
-        Ok(event_id)
+        if let Some(record) = prepared.record {
+            self.spool.append(record).await.map_err(append_refusal)?;
+        }
+        self.outcomes.unsupported(project_id, &prepared.unsupported);
+        Ok(prepared.event_id)
     }
 }
 
+/// A request that has been through all stages.
+struct Prepared {
+    /// What is spooled; nothing if no item is left.
+    record: Option<Record>,
+    /// What the client is told.
+    event_id: Option<EventId>,
+    /// What was dropped because nothing stores it.
+    unsupported: Tally,
+}
+
 /// The stages in order.
-fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<(Record, Option<EventId>), Refusal> {
+fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<Prepared, Refusal> {
     let limited = limit::enforce(accepted, limits)?;
     let normalised = normalise::normalise(limited, random)?;
-    let filtered = filter::apply(normalised);
+    let mut filtered = filter::apply(normalised);
+    let unsupported = filtered.take_unsupported();
     let admitted = quota::admit(filtered);
     let scrubbed = scrub::scrub(admitted);
     let event_id = scrubbed.event_id();
-    Ok((Record::from(scrubbed), event_id))
+    Ok(Prepared { record: scrubbed.into_record(), event_id, unsupported })
 }
 
 fn append_refusal(failure: AppendError) -> Refusal {
@@ -136,8 +152,13 @@ impl Tally {
     /// Counts an envelope's items; attachments count their bytes.
     #[must_use]
     pub fn of(envelope: &Envelope) -> Self {
+        Self::of_items(envelope.items())
+    }
+
+    /// Counts items; attachments count their bytes.
+    pub fn of_items<'a>(items: impl IntoIterator<Item = &'a Item>) -> Self {
         let mut tally = Self::default();
-        for item in envelope.items() {
+        for item in items {
             tally.add(item.item_type().category(), quantity(item));
         }
         tally

@@ -8,7 +8,7 @@ use picket_tests::event::TestEvent;
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation, Project};
 use picket_tests::ledger::{Ledger, Outcome};
 use picket_tests::relay::Relay;
-use picket_tests::stored_events::stored_events;
+use picket_tests::stored_events::{ClickHouseServer, stored_events};
 use picket_tests::wait::{eventually, holds};
 
 /// How long a client waits for an answer that must not come. An answer takes a few milliseconds.
@@ -34,7 +34,8 @@ fn check_all(mut installation: Installation, project: &Project, mut relay: Relay
     assert_eq!(counted, stored.len() as u64, "the issues' counts together are the stored events");
 }
 
-/// Goes red without the deduplication token of the insert.
+/// Goes red if the insert is not deduplicated. (ClickHouse knows an equal block also without the plan's token; what the token
+/// is for besides is `equal_outcomes_of_two_plans_are_both_counted`.)
 #[test]
 fn an_aggregator_killed_between_insert_and_cursor_counts_the_insert_once() {
     let (mut installation, project, relay) = Installation::start_with_relay();
@@ -56,7 +57,7 @@ fn an_aggregator_killed_between_insert_and_cursor_counts_the_insert_once() {
     check_all(installation, &project, relay, &ledger);
 }
 
-/// Goes red without the dedupe by spool and sequence.
+/// On reconnecting the aggregator says up to where it has the spool, and the relay forgets that.
 #[test]
 fn an_aggregator_killed_between_journal_and_ack_takes_the_batch_once() {
     let (mut installation, project, mut relay) = Installation::start_with_relay();
@@ -75,6 +76,27 @@ fn an_aggregator_killed_between_journal_and_ack_takes_the_batch_once() {
     installation.aggregator.start();
     relay.wait_until_drained(ARRIVAL_PATIENCE);
     check_all(installation, &project, relay, &ledger);
+}
+
+/// Two plans with one event each come to equal rows of outcomes, and are told apart by their tokens alone. Goes red without the
+/// deduplication token: ClickHouse takes the second block for a repetition of the first.
+#[test]
+fn equal_outcomes_of_two_plans_are_both_counted() {
+    let (mut installation, project, relay) = Installation::start_with_relay();
+    let api = installation.aggregator.api();
+    let ingest = Installation::ingest(&project, &relay);
+    for _ in 0..3 {
+        let event = TestEvent::message("one at a time");
+        ingest.post(&event);
+        api.wait_for_event(&project.slug, event.id, ARRIVAL_PATIENCE);
+        installation.aggregator.wait_until_processed(ARRIVAL_PATIENCE);
+    }
+    installation.aggregator.stop();
+
+    let server = ClickHouseServer::start(&installation.aggregator.clickhouse_data(), "for this test");
+    let rows = server.query("SELECT sum(quantity) FROM picket.outcomes WHERE outcome = 'accepted'");
+    server.stop();
+    assert_eq!(rows, [["3"]]);
 }
 
 /// The second batch is stored and the first is not, so "stored up to" says nothing of the second and the relay resends both.

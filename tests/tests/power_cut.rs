@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_tests::aggregator::Start;
 use picket_tests::event::TestEvent;
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation};
 use picket_tests::ledger::{Ledger, Outcome};
@@ -62,12 +63,14 @@ fn what_was_answered_200_is_there_after_a_power_cut() {
         let disk = LoopDisk::mount(copy, mount_point).expect("ext4 replays its journal");
         let relay = installation.move_relay(&machine.relay, disk.path().join("relay"));
         machine = Machine { relay, disk };
-        machine.relay.start();
-        let spooled = machine.relay.status().unwrap()["spool"]["records"].as_u64().unwrap();
+        machine.relay.launch(&Start::default());
+        let status = machine.relay.wait_until("tells its status", ARRIVAL_PATIENCE, |_| true);
+        let spooled = status["spool"]["records"].as_u64().unwrap();
         let accepted = ledger.accepted() as u64;
         eprintln!("cut {cut}: {accepted} answered 200 so far, {spooled} in the spool after it");
         assert!(accepted > u64::from(cut) * 10, "the load was none");
         assert!(spooled >= accepted, "{} events that were answered 200 are gone", accepted - spooled);
+        machine.relay.wait_until("still knows its projects", ARRIVAL_PATIENCE, |status| status["ready"] == true);
     }
 
     installation.aggregator.start();

@@ -1,24 +1,37 @@
 //! Inbound filters: drop what a project does not want (browser extensions, crawlers, releases, addresses, messages).
 //!
-//! The work is not here yet: every item passes. This is the one place it will happen in; what it will drop is answered 200
-//! and counted as [`filtered`](picket_common::outcome::Outcome::Filtered).
+//! The projects' own filters are not here yet. This is the one place they will work in; what they drop will be answered 200 and
+//! counted as [`filtered`](picket_common::outcome::Outcome::Filtered). What is here: items that nothing stores yet are dropped.
+
+mod unsupported;
 
 use crate::normalise::Normalised;
-use crate::pipeline::Submission;
+use crate::pipeline::{Submission, Tally};
 
-/// A submission that the project's filters let through.
+/// What the filters let through; it may have no items left.
 #[derive(Debug)]
-pub struct Filtered(Submission);
+pub struct Filtered {
+    submission: Submission,
+    unsupported: Tally,
+}
 
 impl Filtered {
     /// For the next stage.
     pub(crate) fn into_submission(self) -> Submission {
-        self.0
+        self.submission
+    }
+
+    /// What was dropped because nothing stores it. Counted by the caller once the request is taken: one that is refused in
+    /// the end is counted as refused, all of it.
+    pub(crate) fn take_unsupported(&mut self) -> Tally {
+        std::mem::take(&mut self.unsupported)
     }
 }
 
-/// Applies the project's filters.
+/// Applies the filters.
 #[must_use]
 pub fn apply(normalised: Normalised) -> Filtered {
-    Filtered(normalised.into_submission())
+    let mut submission = normalised.into_submission();
+    let unsupported = unsupported::drop_unsupported(&mut submission);
+    Filtered { submission, unsupported }
 }

@@ -86,7 +86,7 @@ pub(super) async fn envelope(
     };
     let here = Rejection::of_project(project_id);
     let (body, _memory) = reader.read_to_end().await.map_err(&here)?;
-    let envelope = Envelope::parse(body, server.limits.max_items).map_err(|error| here(envelope_refusal(&error)))?;
+    let envelope = parse_envelope(body, server.limits.max_items).await.map_err(&here)?;
     if let Err(refusal) = check_dsn(&envelope, &credentials, project_id) {
         let tally = Counting::Read(Tally::of(&envelope));
         return Err(Rejection { refusal, project_id: Some(project_id), tally });
@@ -182,6 +182,21 @@ impl<'a> Request<'a> {
             tally: Counting::Done,
         })
     }
+}
+
+/// Above this many bytes an envelope is parsed on the blocking pool: a header without an end is scanned to the last byte.
+const PARSE_BLOCKING_ABOVE_BYTES: usize = 1024 * 1024;
+
+async fn parse_envelope(body: Bytes, max_items: usize) -> Result<Envelope, Refusal> {
+    let is_short = body.len() <= PARSE_BLOCKING_ABOVE_BYTES;
+    let parse = move || Envelope::parse(body, max_items).map_err(|error| envelope_refusal(&error));
+    if is_short {
+        return parse();
+    }
+    tokio::task::spawn_blocking(parse).await.unwrap_or_else(|failure| {
+        tracing::error!(%failure, "parsing an envelope ended unexpectedly");
+        Err(Refusal::unavailable("internal", "the relay failed to read the envelope"))
+    })
 }
 
 fn is_envelope(head: &Parts) -> bool {

@@ -171,15 +171,27 @@ async fn the_id_comes_from_the_header_else_the_payload_else_the_relay() {
         (format!("{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"event\"}}\n{{\"event_id\":\"{other}\"}}"), ID),
         (format!("{{}}\n{{\"type\":\"event\"}}\n{{\"event_id\":\"{other}\"}}"), other),
         ("{}\n{\"type\":\"event\"}\n{\"event_id\":null}".to_owned(), RANDOM_ID),
-        ("{}\n{\"type\":\"transaction\"}\n{}".to_owned(), RANDOM_ID),
     ] {
         assert_eq!(relay.post("/api/7/envelope/", body.clone()).await.json()["id"], id, "{body}");
         let spooled = relay.spooled().pop().unwrap();
         assert_eq!(spooled.header.event_id.unwrap().to_string(), id);
         assert_eq!(Envelope::parse(spooled.body, 500).unwrap().event_id().unwrap().to_string(), id);
     }
+}
+
+#[tokio::test]
+async fn what_nothing_stores_is_answered_and_counted_and_not_spooled() {
+    let relay = relay();
     let session = relay.post("/api/7/envelope/", "{}\n{\"type\":\"session\"}\n{}").await;
     assert_eq!((session.status, session.json()), (200, serde_json::json!({})));
+    let transaction = relay.post("/api/7/envelope/", "{}\n{\"type\":\"transaction\"}\n{}").await;
+    assert_eq!(transaction.json()["id"], RANDOM_ID);
+    assert!(relay.spooled().is_empty());
+    let mut ends: Vec<_> =
+        relay.counted().into_iter().map(|(_, category, end, _, quantity)| (category, end, quantity)).collect();
+    ends.sort();
+    let unsupported = |category| (category, Outcome::Unsupported, 1);
+    assert_eq!(ends, [unsupported(DataCategory::Transaction), unsupported(DataCategory::Session)]);
 }
 
 #[tokio::test]
@@ -431,9 +443,10 @@ async fn one_item_over_its_limit_refuses_the_whole_envelope_and_counts_every_ite
 async fn a_large_envelope_takes_the_way_over_the_blocking_pool() {
     let relay = relay();
     let attachment = "x".repeat(3 * 1024 * 1024);
-    let body = format!("{{}}\n{{\"type\":\"attachment\",\"length\":{}}}\n{attachment}\n", attachment.len());
-    assert_eq!(relay.post("/api/7/envelope/", body.clone()).await.status, 200);
-    assert_eq!(relay.spooled()[0].body, body);
+    let event = envelope_of("{}");
+    let body = format!("{event}{{\"type\":\"attachment\",\"length\":{}}}\n{attachment}\n", attachment.len());
+    assert_eq!(relay.post("/api/7/envelope/", body).await.status, 200);
+    assert_eq!(relay.spooled()[0].body, event);
     assert_eq!(relay.server.budget.used(), 0);
 }
 

@@ -16,6 +16,9 @@ use crate::refusal::Refusal;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// The protocol reserves this type for use between servers and has it refused at the door.
+const INTERNAL_ITEM_TYPE: &str = "integration";
+
 /// A submission whose items are within their limits.
 #[derive(Debug)]
 pub struct Limited(Submission);
@@ -102,6 +105,10 @@ fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<(), Refusal
     let mut counts = [0_usize; CLASSES];
     let mut events = 0_usize;
     for item in envelope.items() {
+        if item.item_type().as_str() == INTERNAL_ITEM_TYPE {
+            let detail = format!("items of type {INTERNAL_ITEM_TYPE} can't be posted");
+            return Err(Refusal::malformed("invalid_envelope", detail));
+        }
         let class = Class::of(item.item_type());
         let (max_bytes, max_count) = class.bounds(limits);
         if item.payload().len() > max_bytes {
@@ -172,6 +179,13 @@ mod tests {
         assert_eq!(refused(&[(ItemType::Event, 1), (ItemType::Attachment, 50), (ItemType::Session, 2)]), None);
         assert_eq!(refused(&[(ItemType::Event, 1), (ItemType::Transaction, 1)]).unwrap(), "transaction");
         assert_eq!(refused(&vec![(ItemType::Attachment, 0); 31]).unwrap(), "attachment");
+    }
+
+    #[test]
+    fn the_type_that_servers_use_among_themselves_is_refused() {
+        let envelope = envelope(&[(ItemType::Event, 1), (ItemType::from_name(INTERNAL_ITEM_TYPE), 1)]);
+        let refusal = check_items(&envelope, &LimitsConfig::default()).unwrap_err();
+        assert!(matches!(refusal, Refusal::Malformed { reason: "invalid_envelope", .. }), "{refusal}");
     }
 
     #[test]

@@ -29,13 +29,18 @@ pub fn scrub(admitted: Admitted) -> Scrubbed {
     Scrubbed(admitted.into_submission())
 }
 
-impl From<Scrubbed> for Record {
-    fn from(Scrubbed(submission): Scrubbed) -> Self {
-        let Submission { project_id, public_key, received_at, envelope, .. } = submission;
+impl Scrubbed {
+    /// What is spooled of it; nothing if no item is left.
+    #[must_use]
+    pub fn into_record(self) -> Option<Record> {
+        let Submission { project_id, public_key, received_at, envelope, .. } = self.0;
+        if envelope.items().is_empty() {
+            return None;
+        }
         let mut body = Vec::with_capacity(envelope.serialized_len());
         // Writing into a vector can't fail.
         let _ = envelope.write_to(&mut body);
         let header = RecordHeader { project_id, public_key, received_at, event_id: envelope.event_id() };
-        Self { header, body: Bytes::from(body) }
+        Some(Record { header, body: Bytes::from(body) })
     }
 }
