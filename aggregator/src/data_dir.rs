@@ -30,7 +30,7 @@ pub enum DataDirError {
     },
     /// Another process has it open.
     #[error(
-        "the data directory {path} is in use by another picket-aggregator that does not answer on its socket yet; stop it, or wait until it has started"
+        "another picket-aggregator has the data directory {path} open and does not answer on its socket: it starts, stops, or carries out a command; wait until it has, or stop it"
     )]
     InUse {
         /// The directory.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use picket_common::supervision::Supervisor;
 use picket_common::telemetry::{METRICS_CONTENT_TYPE, encode_metrics};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -21,13 +22,38 @@ pub fn registry() -> Registry {
     registry
 }
 
-/// Routes of the admin listener.
-pub fn router(registry: Arc<Registry>) -> Router {
+/// Routes of the admin listener. `/health` is 200 while all tasks of `supervisor` run, else 503.
+pub fn router(registry: Arc<Registry>, supervisor: Supervisor) -> Router {
     let metrics = move || {
         let registry = Arc::clone(&registry);
         async move { ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], encode_metrics(&registry)).into_response() }
     };
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/health", get(async || axum::Json(serde_json::json!({"is_healthy": true}))))
+    let health = move || {
+        let is_healthy = supervisor.is_running();
+        let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        std::future::ready((status, axum::Json(serde_json::json!({"is_healthy": is_healthy}))))
+    };
+    Router::new().route("/metrics", get(metrics)).route("/health", get(health))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn health_is_refused_once_a_needed_task_has_ended() {
+        let supervisor = Supervisor::new();
+        let router = router(Arc::new(registry()), supervisor.clone());
+        let ask = || async {
+            router.clone().oneshot(Request::get("/health").body(Body::empty()).unwrap()).await.unwrap().status()
+        };
+        assert_eq!(ask().await, StatusCode::OK);
+        supervisor.spawn("worker", async {}).join().await;
+        assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

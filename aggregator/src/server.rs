@@ -5,114 +5,97 @@
 //! stop:   intake (no more batches) ▸ pages, commands ▸ worker (plan under way) ▸ journal ▸ ClickHouse ▸ database
 //! ```
 //!
-//! Nothing depends on a clean stop: whatever is killed at whatever instant comes back from the journal.
+//! Whatever ends first ends the rest in that order: a signal (exit 0), a task that ended although it was needed (exit 1, and
+//! systemd starts it anew). Nothing depends on a clean stop: whatever is killed at whatever instant comes back from the
+//! journal.
+
+mod listener;
+mod tasks;
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::Router;
+use picket_common::supervision::Supervisor;
 use picket_common::timestamp::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::admin::{AdminContext, socket};
+use crate::admin::socket;
 use crate::config::AggregatorConfig;
 use crate::data_dir::{DataDir, LockedDataDir};
 use crate::events::EventsStore;
-use crate::intake::{Intake, IntakeMetrics, IntakeServer, LiveRelays};
-use crate::issues::Issues;
-use crate::journal::Journal;
-use crate::metrics;
-use crate::process::{ProcessMetrics, Worker, relay_outcomes};
-use crate::query::Query;
+use crate::journal::{Journal, JournalCommitter};
 use crate::stores::{Registry, open_events};
-use crate::web::{self, WebState};
 
-/// Reports of outcomes that wait to be added up; beyond it relays wait.
-const OUTCOME_QUEUE: usize = 256;
+use tasks::Tasks;
 
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What keeps it from starting. Once it serves, faults are logged and retried.
+/// What keeps it from starting, or a task that ended while it was needed. Other faults are logged and retried.
 pub async fn serve(config: AggregatorConfig) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let started_at = Timestamp::now();
     let directory = DataDir::new(&config.data_dir).lock_initialised()?;
-    let registry = Registry::open(&directory, &config, started_at).await?;
-    let events = Arc::new(open_events(&directory, &config).await?);
-    let (journal, committer) = Journal::open(&directory.journal(), &config.journal)?;
+    let stores = Stores::open(&directory, &config, started_at).await?;
     let listeners = Listeners::bind(&config, &directory).await?;
-
-    let mut prometheus = metrics::registry();
-    journal.register_metrics(&mut prometheus);
-    let (outcomes, reports) = mpsc::channel(OUTCOME_QUEUE);
-    let live = LiveRelays::default();
-    let intake = Intake {
-        config: config.link.clone(),
-        fleet: registry.fleet.clone(),
-        journal: journal.clone(),
-        projects: registry.projects.watch(),
-        outcomes,
-        live: live.clone(),
-        metrics: IntakeMetrics::register(&mut prometheus),
-        addresses: config.advertised(),
-    };
-    let intake = IntakeServer::bind(config.link_listen, intake)?;
-    let query = Query::new(&events, &registry.database, registry.projects.clone());
-    let worker = Worker {
-        journal: journal.clone(),
-        events: Arc::clone(&events),
-        issues: Issues::new(&registry.database),
-        projects: registry.projects.watch(),
-        config: config.process.clone(),
-        metrics: ProcessMetrics::register(&mut prometheus),
-    };
     let config = Arc::new(config);
-    let admin = AdminContext {
-        config: Arc::clone(&config),
-        registry: registry.clone(),
-        query: Some(query.clone()),
-        journal: Some(journal.clone()),
-        live: Some(live),
-        started_at: Some(started_at),
-    };
-    let pages = web::router(web_state(&config, &registry, query));
-
-    let (serving, working) = (CancellationToken::new(), CancellationToken::new());
-    let front = [
-        tokio::spawn(serve_http(listeners.pages, pages, serving.clone(), "pages")),
-        tokio::spawn(serve_http(listeners.metrics, metrics::router(Arc::new(prometheus)), serving.clone(), "metrics")),
-        tokio::spawn(socket::serve(listeners.commands, admin, serving.clone())),
-    ];
-    let back =
-        [tokio::spawn(worker.run(working.clone())), tokio::spawn(relay_outcomes::run(reports, Arc::clone(&events)))];
-    let intake = tokio::spawn(intake.run(stop.clone()));
+    let tasks = Tasks::start(&config, &stores, listeners, started_at)?;
     info!(listen = %config.listen, public_url = %config.public_url, link = %config.link_listen, "serving");
 
-    stop.cancelled().await;
-    info!("stopping: no more batches are taken");
-    join("intake", intake).await;
-    serving.cancel();
-    for task in front {
-        join("a listener", task).await;
-    }
-    working.cancel();
-    for task in back {
-        join("a worker", task).await;
-    }
-    drop(journal);
-    tokio::task::spawn_blocking(move || committer.shutdown()).await?;
-    close_events(events).await;
-    registry.database.close().await;
+    let ended = until_told(&stop, tasks.supervisor()).await;
+    tasks.stop().await;
+    stores.close().await;
     // A file that answers nobody would only cost the next command a refused connection, but it is ours to remove.
     let _ = std::fs::remove_file(directory.socket());
-    info!("stopped");
-    Ok(())
+    if ended.is_ok() {
+        info!("stopped");
+    }
+    ended
+}
+
+/// Waits for the first of what ends an aggregator; an error is what it must not end by.
+async fn until_told(stop: &CancellationToken, supervisor: &Supervisor) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = supervisor.failed() => Err(anyhow::Error::new(ended).context("stopped")),
+    }
+}
+
+/// Everything on disk that a serving aggregator holds open.
+struct Stores {
+    registry: Registry,
+    events: Arc<EventsStore>,
+    journal: Journal,
+    committer: JournalCommitter,
+}
+
+// === impl Stores ===
+
+impl Stores {
+    async fn open(
+        directory: &LockedDataDir,
+        config: &AggregatorConfig,
+        started_at: Timestamp,
+    ) -> anyhow::Result<Self> {
+        let registry = Registry::open(directory, config, started_at).await?;
+        let events = Arc::new(open_events(directory, config).await?);
+        let (journal, committer) = Journal::open(&directory.journal(), &config.journal)?;
+        Ok(Self { registry, events, journal, committer })
+    }
+
+    /// Closes them once the tasks have ended.
+    async fn close(self) {
+        let Self { registry, events, journal, committer } = self;
+        drop(journal);
+        if let Err(failure) = tokio::task::spawn_blocking(move || committer.shutdown()).await {
+            error!(%failure, "closing the journal failed");
+        }
+        close_events(events).await;
+        registry.database.close().await;
+    }
 }
 
 /// The sockets, bound before anything is told to serve, so that a taken port is an error and not a log line.
@@ -136,25 +119,6 @@ impl Listeners {
     }
 }
 
-fn web_state(config: &AggregatorConfig, registry: &Registry, query: Query) -> WebState {
-    WebState {
-        query: Arc::new(query),
-        accounts: registry.accounts.clone(),
-        projects: registry.projects.clone(),
-        public_url: config.public_url.clone(),
-        organisation: config.organisation.clone(),
-        relay_url: config.relay_url.clone(),
-    }
-}
-
-async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken, what: &'static str) {
-    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(failure) = served {
-        error!(%failure, what, "a listener failed");
-    }
-}
-
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -169,12 +133,6 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-async fn join(what: &'static str, task: JoinHandle<()>) {
-    if let Err(failure) = task.await {
-        error!(%failure, what, "a task did not end as it should");
-    }
-}
-
 async fn close_events(events: Arc<EventsStore>) {
     match Arc::try_unwrap(events) {
         Ok(events) => {
@@ -184,5 +142,28 @@ async fn close_events(events: Arc<EventsStore>) {
         }
         // A request that is still answered holds it; the engine is safe against the end of the process.
         Err(_) => info!("the events store is in use to the end"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_aggregator_does_not_go_on_without_one_of_its_tasks() {
+        let supervisor = Supervisor::new();
+        let worker = supervisor.spawn("worker", async { panic!("on purpose") });
+        let ended = until_told(&CancellationToken::new(), &supervisor).await;
+        let reason = ended.map_err(|error| format!("{error:#}"));
+        assert!(reason.as_ref().is_err_and(|reason| reason.contains("\"worker\" panicked")), "{reason:?}");
+        worker.join().await;
+    }
+
+    #[tokio::test]
+    async fn a_signal_ends_an_aggregator_without_an_error() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let ended = until_told(&stop, &Supervisor::new()).await;
+        assert!(ended.is_ok(), "{ended:?}");
     }
 }

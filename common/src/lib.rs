@@ -1,18 +1,21 @@
 //! The words that relay and aggregator share.
 //!
 //! What lives here: identifiers, the DSN, the envelope, data categories and outcomes, the project configuration that is
-//! pushed to relays, the link protocol between the two programs, TLS identity, configuration loading and telemetry.
+//! pushed to relays, the link protocol between the two programs, TLS identity, configuration loading and telemetry,
+//! the HTTP server loop, the supervision of tasks.
 //! What does not: anything that only one side does. This crate knows neither side (ARCHITECTURE.md, invariants).
 
 pub mod category;
 pub mod config;
 pub mod dsn;
 pub mod envelope;
+pub mod http_server;
 pub mod identity;
 pub mod ids;
 pub mod outcome;
 pub mod project_config;
 pub mod record;
+pub mod supervision;
 pub mod telemetry;
 pub mod timestamp;
 pub mod wire;

@@ -60,10 +60,8 @@ pub enum JoinError {
     /// No address of the token led to an answer.
     #[error("no aggregator could be asked to sign this relay's certificate; tried {}", .0.join("; "))]
     Unreachable(Vec<String>),
-    /// The aggregator answered no.
-    #[error(
-        "the aggregator at {address} refused: {detail}; make a new token there with `picket-aggregator relay invite`"
-    )]
+    /// The aggregator answered no. It says what to do as well, so nothing is added.
+    #[error("the aggregator at {address} refused: {detail}")]
     Refused {
         /// Who refused.
         address: String,

@@ -28,4 +28,6 @@ pub mod run;
 pub mod scrub;
 pub mod spool;
 pub mod status;
+pub mod submission;
+pub mod tally;
 pub mod uplink;

@@ -15,6 +15,7 @@ use picket_common::wire::join::JoinToken;
 use picket_relay::config::{ENV_PREFIX, RelayConfig, STANDARD_FILE};
 use picket_relay::join::{self, Overwrite};
 use picket_relay::{run, status};
+use rustix::fs::Mode;
 use serde::Serialize;
 
 /// sysexits.h, EX_CONFIG: systemd and people tell it from a passing failure.
@@ -63,6 +64,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    keep_files_private();
     let arguments = Arguments::parse();
     let config = match configuration(&arguments.common) {
         Ok(config) => config,
@@ -78,6 +80,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Spool and identity are for this user only, also in a data directory that someone else made. RocksDB takes no modes, so the
+/// process says it once, before there is another thread.
+fn keep_files_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 fn configuration(arguments: &CommonArguments) -> Result<RelayConfig, ConfigError> {
@@ -117,7 +125,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn check_config(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
-    if json { print_json(config) } else { print("the configuration is valid\n") }
+    if json {
+        return print_json(&serde_json::json!({ "valid": true, "config": config }));
+    }
+    print(&format!("the configuration is valid; data directory {}\n", config.data_dir.display()))
 }
 
 fn print_status(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
@@ -159,4 +170,23 @@ fn reason(error: &anyhow::Error) -> String {
 /// Says on stderr why the command failed; if even that can't be written, the exit code has to do.
 fn complain(reason: &dyn std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "picket-relay: {reason}");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_after_the_start_is_for_this_user_only() {
+        keep_files_private();
+        let parent = tempfile::tempdir().unwrap();
+        let (directory, file) = (parent.path().join("spool"), parent.path().join("LOCK"));
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
+    }
 }

@@ -12,8 +12,8 @@ use picket_common::ids::EventId;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::limit::Limited;
-use crate::pipeline::{Random, Submission};
 use crate::refusal::Refusal;
+use crate::submission::{Random, Submission};
 
 /// A submission whose events are JSON objects and whose envelope has an id where one is needed.
 #[derive(Debug)]

@@ -18,8 +18,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::pipeline::Tally;
 use crate::refusal::Refusal;
+use crate::tally::Tally;
 
 /// Most keys that are counted apart. A key takes about 200 bytes with its metric, so this is about 2 MB.
 pub const MAX_KEYS: usize = 10_000;

@@ -12,44 +12,21 @@
 
 use std::sync::Arc;
 
-use picket_common::category::DataCategory;
-use picket_common::envelope::{Envelope, Item};
-use picket_common::ids::{EventId, ProjectId, PublicKey};
+use picket_common::ids::EventId;
 use picket_common::record::Record;
-use picket_common::timestamp::Timestamp;
 use tracing::error;
 
 use crate::config::LimitsConfig;
 use crate::outcome::Outcomes;
 use crate::refusal::Refusal;
 use crate::spool::{AppendError, Spool};
+use crate::submission::{Accepted, Random};
+use crate::tally::Tally;
 use crate::{filter, limit, normalise, quota, scrub};
 
 /// Above this many bytes of payload the stages run on the blocking pool: 1 MiB of JSON takes about 2 ms to check, which is
 /// what an async thread may be kept for.
 const BLOCKING_ABOVE_BYTES: usize = 1024 * 1024;
-
-/// A request that was parsed and authorised; what every stage passes on inside its own type.
-#[derive(Debug)]
-pub struct Submission {
-    /// The project it is for.
-    pub project_id: ProjectId,
-    /// The key it came under.
-    pub public_key: PublicKey,
-    /// When it was received.
-    pub received_at: Timestamp,
-    /// What the SDK calls itself (`name/version`), in its credentials or as its user agent.
-    pub client: Option<Box<str>>,
-    /// What it brought.
-    pub envelope: Envelope,
-}
-
-/// A submission as the HTTP layer hands it over: authorised, not yet looked into.
-#[derive(Debug)]
-pub struct Accepted(pub(crate) Submission);
-
-/// A source of random bytes for event ids, so that tests can hold it in their hand. `None` if the system has none.
-pub type Random = fn() -> Option<[u8; 16]>;
 
 /// The stages with what they need.
 #[derive(Clone)]
@@ -141,70 +118,5 @@ fn append_refusal(failure: AppendError) -> Refusal {
             error!(%failure, "the spool failed to store a record");
             Refusal::unavailable("spool_failed", "the relay can't write to its disk at the moment")
         }
-    }
-}
-
-/// How much of which category a request holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally(Vec<(DataCategory, u64)>);
-
-impl Tally {
-    /// Counts an envelope's items; attachments count their bytes.
-    #[must_use]
-    pub fn of(envelope: &Envelope) -> Self {
-        Self::of_items(envelope.items())
-    }
-
-    /// Counts items; attachments count their bytes.
-    pub fn of_items<'a>(items: impl IntoIterator<Item = &'a Item>) -> Self {
-        let mut tally = Self::default();
-        for item in items {
-            tally.add(item.item_type().category(), quantity(item));
-        }
-        tally
-    }
-
-    /// One item of a category, for a request that was refused before it was read.
-    #[must_use]
-    pub fn one(category: DataCategory) -> Self {
-        Self(vec![(category, 1)])
-    }
-
-    /// Category and quantity, each category once.
-    pub fn iter(&self) -> impl Iterator<Item = (DataCategory, u64)> + '_ {
-        self.0.iter().copied()
-    }
-
-    fn add(&mut self, category: DataCategory, quantity: u64) {
-        match self.0.iter_mut().find(|(known, _)| *known == category) {
-            Some((_, total)) => *total += quantity,
-            None => self.0.push((category, quantity)),
-        }
-    }
-}
-
-fn quantity(item: &Item) -> u64 {
-    match item.item_type().category() {
-        DataCategory::Attachment => item.payload().len() as u64,
-        _ => 1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use picket_common::envelope::ItemType;
-
-    #[test]
-    fn a_tally_counts_items_but_bytes_of_attachments() {
-        let mut envelope = Envelope::empty();
-        for (item_type, payload) in
-            [(ItemType::Event, "{}"), (ItemType::Attachment, "12345"), (ItemType::Attachment, "678")]
-        {
-            envelope.push(Item::new(item_type, Bytes::from(payload)));
-        }
-        let counted: Vec<_> = Tally::of(&envelope).iter().collect();
-        assert_eq!(counted, [(DataCategory::Error, 1), (DataCategory::Attachment, 8)]);
     }
 }

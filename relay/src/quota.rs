@@ -5,7 +5,7 @@
 //! [`rate_limited`](picket_common::outcome::Outcome::RateLimited).
 
 use crate::filter::Filtered;
-use crate::pipeline::Submission;
+use crate::submission::Submission;
 
 /// A submission that is within its quotas.
 #[derive(Debug)]

@@ -5,12 +5,16 @@
 //! end     listeners (requests in flight finish) ▸ uplink ▸ spool (what waits is committed)
 //! ```
 //!
-//! Whatever ends first ends the rest in that order: a signal (exit 0), a spool that can't write any more (exit 1).
+//! Whatever ends first ends the rest in that order: a signal (exit 0), a spool that can't write any more or a task that
+//! ended although it was needed (exit 1, and systemd starts it anew).
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
+use picket_common::supervision::{SupervisedTask, Supervisor, TaskEnded};
 use picket_common::timestamp::Timestamp;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,6 +28,7 @@ use crate::admin::{self, Admin};
 use crate::config::{HttpConfig, RelayConfig};
 use crate::http::serve::serve;
 use crate::http::{self, Server};
+use crate::identity_store::RelayIdentity;
 use crate::limit::memory::MemoryBudget;
 use crate::metrics::{self, RelayMetrics};
 use crate::outcome::Outcomes;
@@ -65,75 +70,133 @@ pub enum RunError {
     /// The spool can't write any more.
     #[error("stopped because the spool failed: {0}")]
     SpoolFailed(Arc<str>),
+    /// A task ended that the relay can't do without.
+    #[error("stopped because {0}")]
+    TaskEnded(TaskEnded),
 }
 
 /// Runs a relay until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`RunError`] if it can't start, or if its spool fails while it runs.
+/// [`RunError`] if it can't start, or if its spool fails or a task ends while it runs.
 pub async fn run(config: RelayConfig) -> Result<(), RunError> {
-    let started_at = Timestamp::now();
     let mut stop_signal = StopSignal::install()?;
     raise_open_files_limit();
     let identity = crate::join::load_identity(&config.data_dir)?;
-
-    let mut registry = metrics::registry();
     let (spool, committer) = open_spool(&config).await?;
-    spool.register_metrics(&mut registry);
-    let projects = Projects::open(spool.clone())?;
-    let outcomes = Outcomes::registered(&mut registry);
-    let server = server(&config, &mut registry, spool.clone(), projects.clone(), outcomes.clone());
+    let listeners = Listeners::bind(&config).await?;
+    let tasks = Tasks::start(&config, identity, &spool, listeners)?;
 
-    let listener = listen(config.listen, "listen").await?;
-    let admin_listener = listen(config.admin_listen, "admin_listen").await?;
-    let address = listener.local_addr().unwrap_or(config.listen);
-    let stop = CancellationToken::new();
-    let stop_uplink = CancellationToken::new();
-    let (uplink_status, uplink_watch) = watch::channel(UplinkStatus::default());
-    let parts = UplinkParts {
-        identity,
-        spool: spool.clone(),
-        projects,
-        outcomes,
-        config: config.uplink.clone(),
-        status: uplink_status,
-    };
-    let uplink = tokio::spawn(uplink::run(parts, &mut registry, stop_uplink.clone()));
-    let admin =
-        Arc::new(Admin { server: Arc::clone(&server), registry, uplink: uplink_watch, listen: address, started_at });
-    let admin_config = HttpConfig { max_connections: ADMIN_CONNECTIONS, ..config.http.clone() };
-    let admin_stop = stop_uplink.clone();
-    let admin_task = tokio::spawn(async move {
-        serve(admin_listener, admin::router(admin), &admin_config, None, admin_stop.cancelled_owned()).await;
-    });
-    let http_task = tokio::spawn({
-        let (http, stop, router) = (config.http.clone(), stop.clone(), http::router(Arc::clone(&server)));
-        let metrics = server.metrics.clone();
-        async move { serve(listener, router, &http, Some(metrics), stop.cancelled_owned()).await }
-    });
-    info!(%address, ready = server.is_ready(), version = env!("CARGO_PKG_VERSION"), "relay is listening");
-
-    let failure = tokio::select! {
-        signal = stop_signal.received() => {
-            info!(signal, "stopping: finishing the requests in flight");
-            None
-        }
-        failure = spool.failed() => Some(failure),
-    };
-    stop.cancel();
-    ended("http", http_task.await);
-    stop_uplink.cancel();
-    ended("uplink", uplink.await);
-    ended("admin", admin_task.await);
-    drop(server);
+    let ended = until_told(stop_signal.received(), &spool, &tasks.supervisor).await;
+    tasks.stop().await;
     committer.close().await;
-    match failure {
-        None => {
-            info!("stopped");
+    if ended.is_ok() {
+        info!("stopped");
+    }
+    ended
+}
+
+/// Waits for the first of what ends a relay; an error is what it must not end by.
+async fn until_told(
+    signal: impl Future<Output = &'static str>,
+    spool: &Spool,
+    supervisor: &Supervisor,
+) -> Result<(), RunError> {
+    tokio::select! {
+        signal = signal => {
+            info!(signal, "stopping: finishing the requests in flight");
             Ok(())
         }
-        Some(failure) => Err(RunError::SpoolFailed(failure)),
+        failure = spool.failed() => Err(RunError::SpoolFailed(failure)),
+        ended = supervisor.failed() => Err(RunError::TaskEnded(ended)),
     }
+}
+
+/// The sockets, bound before anything is told to serve.
+struct Listeners {
+    sdks: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(config: &RelayConfig) -> Result<Self, RunError> {
+        Ok(Self {
+            sdks: listen(config.listen, "listen").await?,
+            admin: listen(config.admin_listen, "admin_listen").await?,
+        })
+    }
+}
+
+/// What runs, and how it is told to end.
+struct Tasks {
+    supervisor: Supervisor,
+    stop_http: CancellationToken,
+    http: SupervisedTask,
+    /// For the uplink and the admin listener: they outlive the requests.
+    stop_back: CancellationToken,
+    back: [SupervisedTask; 2],
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    fn start(
+        config: &RelayConfig,
+        identity: RelayIdentity,
+        spool: &Spool,
+        listeners: Listeners,
+    ) -> Result<Self, RunError> {
+        let mut registry = metrics::registry();
+        spool.register_metrics(&mut registry);
+        let projects = Projects::open(spool.clone())?;
+        let outcomes = Outcomes::registered(&mut registry);
+        let server = server(config, &mut registry, spool.clone(), projects.clone(), outcomes.clone());
+        let address = listeners.sdks.local_addr().unwrap_or(config.listen);
+        let (status, uplink_status) = watch::channel(UplinkStatus::default());
+        let uplink = config.uplink.clone();
+        let parts = UplinkParts { identity, spool: spool.clone(), projects, outcomes, config: uplink, status };
+
+        let supervisor = Supervisor::new();
+        let (stop_http, stop_back) = (CancellationToken::new(), CancellationToken::new());
+        let uplink = supervisor.spawn("uplink", uplink::run(parts, &mut registry, stop_back.clone()));
+        let admin = Admin {
+            server: Arc::clone(&server),
+            registry,
+            uplink: uplink_status,
+            listen: address,
+            started_at: Timestamp::now(),
+        };
+        let admin_config = HttpConfig { max_connections: ADMIN_CONNECTIONS, ..config.http.clone() };
+        let admin_pages = admin::router(Arc::new(admin));
+        let serving = serve_until(listeners.admin, admin_pages, admin_config, None, stop_back.clone());
+        let admin = supervisor.spawn("admin", serving);
+        let (ready, counted) = (server.is_ready(), Some(server.metrics.clone()));
+        let serving =
+            serve_until(listeners.sdks, http::router(server), config.http.clone(), counted, stop_http.clone());
+        let http = supervisor.spawn("http", serving);
+        info!(%address, ready, version = env!("CARGO_PKG_VERSION"), "relay is listening");
+        Ok(Self { supervisor, stop_http, http, stop_back, back: [uplink, admin] })
+    }
+
+    async fn stop(self) {
+        self.supervisor.stopping();
+        self.stop_http.cancel();
+        self.http.join().await;
+        self.stop_back.cancel();
+        for task in self.back {
+            task.join().await;
+        }
+    }
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    router: Router,
+    config: HttpConfig,
+    metrics: Option<RelayMetrics>,
+    stop: CancellationToken,
+) {
+    serve(listener, router, &config, metrics, stop.cancelled_owned()).await;
 }
 
 fn server(
@@ -171,12 +234,6 @@ async fn listen(address: SocketAddr, key: &'static str) -> Result<TcpListener, R
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, key, source })
 }
 
-fn ended(task: &'static str, result: Result<(), tokio::task::JoinError>) {
-    if let Err(failure) = result {
-        warn!(task, %failure, "a task ended unexpectedly");
-    }
-}
-
 /// 16 bytes from the system.
 #[must_use]
 pub fn random() -> Option<[u8; 16]> {
@@ -212,5 +269,33 @@ impl StopSignal {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::spool::SpoolConfig;
+
+    #[tokio::test]
+    async fn a_relay_does_not_go_on_without_one_of_its_tasks() {
+        let directory = tempfile::tempdir().unwrap();
+        let (spool, _committer) =
+            Spool::open(&directory.path().join("spool"), &SpoolConfig::default(), [1; 16]).unwrap();
+        let supervisor = Supervisor::new();
+        let uplink = supervisor.spawn("uplink", async { panic!("on purpose") });
+        let ended = until_told(std::future::pending(), &spool, &supervisor).await;
+        assert!(matches!(ended, Err(RunError::TaskEnded(TaskEnded { task: "uplink", .. }))), "{ended:?}");
+        uplink.join().await;
+    }
+
+    #[tokio::test]
+    async fn a_signal_ends_a_relay_without_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let (spool, _committer) =
+            Spool::open(&directory.path().join("spool"), &SpoolConfig::default(), [1; 16]).unwrap();
+        let ended = until_told(async { "SIGTERM" }, &spool, &Supervisor::new()).await;
+        assert!(ended.is_ok(), "{ended:?}");
     }
 }

@@ -28,6 +28,7 @@
 pub mod aggregator;
 pub mod api;
 pub mod browser;
+pub mod clickhouse_server;
 pub mod event;
 pub mod executable;
 pub mod http;

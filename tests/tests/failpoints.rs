@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use picket_tests::aggregator::Start;
+use picket_tests::clickhouse_server::ClickHouseServer;
 use picket_tests::event::TestEvent;
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation, Project};
 use picket_tests::ledger::{Ledger, Outcome};
 use picket_tests::relay::Relay;
-use picket_tests::stored_events::{ClickHouseServer, stored_events};
+use picket_tests::stored_events::stored_events;
 use picket_tests::wait::{eventually, holds};
 
 /// How long a client waits for an answer that must not come. An answer takes a few milliseconds.

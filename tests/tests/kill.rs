@@ -12,7 +12,7 @@ use picket_tests::load::Load;
 use picket_tests::random::Random;
 use picket_tests::stored_events::stored_events;
 
-const KILLS: u32 = 24;
+const KILLS: u32 = 40;
 /// From a kill to the next: some fall into the start of what was killed before, some into full operation.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_800));
 const CONNECTIONS: u64 = 4;

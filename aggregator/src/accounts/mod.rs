@@ -17,6 +17,9 @@ use crate::database::{Database, DatabaseError};
 /// How long a page session lasts after the login.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Longest name to log in with, in characters: that of an email address (RFC 5321 §4.5.3.1.3, less the brackets).
+const MAX_LOGIN_NAME_CHARS: usize = 254;
+
 /// Why an account operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
@@ -26,9 +29,14 @@ pub enum AccountError {
     /// The system's random source failed, or a stored hash can't be read.
     #[error("the password hash failed: {0}")]
     Hash(String),
-    /// The address is taken.
-    #[error("there is a user with the email {0} already")]
+    /// The name is taken.
+    #[error("there is a user {0} already")]
     Exists(String),
+    /// The name can't be one to log in with.
+    #[error(
+        "{0:?} can't be a name to log in with: give an email address, or 1 to {MAX_LOGIN_NAME_CHARS} characters without blanks"
+    )]
+    LoginName(String),
     /// A scope that Picket does not know.
     #[error("unknown scope {0:?}; known are {known}", known = SCOPES.join(", "))]
     UnknownScope(String),
@@ -57,6 +65,18 @@ pub const SCOPES: [&str; 14] = [
     "member:read",
     "alerts:read",
 ];
+
+/// Whether people can log in with a name. It need not be an email address: nothing is sent to it.
+///
+/// # Errors
+/// [`AccountError::LoginName`] where it is empty or long, or has blanks or control characters, which nobody would see.
+pub fn check_login_name(name: &str) -> Result<(), AccountError> {
+    let is_visible = |character: char| !character.is_whitespace() && !character.is_control();
+    if name.is_empty() || name.chars().count() > MAX_LOGIN_NAME_CHARS || !name.chars().all(is_visible) {
+        return Err(AccountError::LoginName(name.to_owned()));
+    }
+    Ok(())
+}
 
 /// Who a user is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,11 +124,12 @@ impl Accounts {
         Ok(found.is_some())
     }
 
-    /// Adds a user.
+    /// Adds a user, who is called by an email address or by any name that [`check_login_name`] takes.
     ///
     /// # Errors
-    /// [`AccountError::Exists`] where the address is taken.
+    /// [`AccountError::LoginName`], and [`AccountError::Exists`] where the name is taken.
     pub async fn create_user(&self, email: &str, password: &str, now: Timestamp) -> Result<UserId, AccountError> {
+        check_login_name(email)?;
         let id = Uuid::new_v4();
         let hash = password::hash(password.to_owned()).await?;
         let added = sqlx::query(
@@ -285,6 +306,16 @@ mod tests {
     }
 
     const NOW: Timestamp = Timestamp::from_millis(1_763_820_306_789);
+
+    #[test]
+    fn a_login_name_is_any_text_without_blanks() {
+        for name in ["admin", "a@example.org", "jörg"] {
+            assert!(check_login_name(name).is_ok(), "{name:?}");
+        }
+        for name in ["", " ", "a b", "a\n", "\u{1b}[31m", "a\u{a0}b", &"a".repeat(255)] {
+            assert!(check_login_name(name).is_err(), "{name:?}");
+        }
+    }
 
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_verifies() {

@@ -2,22 +2,56 @@
 
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::Context as _;
 use picket_common::timestamp::Timestamp;
 use serde_json::json;
 
-use crate::accounts::random_password;
+use crate::accounts::{check_login_name, random_password};
 use crate::config::AggregatorConfig;
 use crate::data_dir::DataDir;
+use crate::fleet::Authority;
 use crate::stores::{Registry, open_events};
 
-/// Makes what is missing and prints the first admin's password if it was made now.
-pub(super) async fn run(config: &AggregatorConfig, admin_email: &str, json: bool) -> anyhow::Result<()> {
-    if admin_email.trim().is_empty() {
-        bail!("--admin-email must not be empty");
-    }
+use super::{command, output};
+
+/// What `init` came to.
+struct Prepared {
+    fingerprint: String,
+    /// The first admin's, if it was made now.
+    password: Option<String>,
+    /// What serves from the directory, so that it had been prepared before.
+    served: Option<String>,
+}
+
+/// Makes what is missing and prints the first admin's password if it was made now. `serve_command` is what to type next.
+pub(super) async fn run(
+    config: &AggregatorConfig,
+    admin_email: &str,
+    serve_command: &str,
+    json: bool,
+) -> anyhow::Result<()> {
+    check_login_name(admin_email).context("--admin-email")?;
     let now = Timestamp::now();
-    let locked = DataDir::new(&config.data_dir).lock()?;
+    let directory = DataDir::new(&config.data_dir);
+    let prepared = match command::serving(&directory).await {
+        Some(status) => Prepared {
+            // It is there, or nothing could serve.
+            fingerprint: Authority::open_or_create(&directory.authority(), now)?.fingerprint().to_string(),
+            password: None,
+            served: Some(output::already_serves(&status, &config.data_dir)),
+        },
+        None => prepare(config, &directory, admin_email, now).await?,
+    };
+    print(config, admin_email, &prepared, serve_command, json)
+}
+
+async fn prepare(
+    config: &AggregatorConfig,
+    directory: &DataDir,
+    admin_email: &str,
+    now: Timestamp,
+) -> anyhow::Result<Prepared> {
+    let locked = directory.lock()?;
     // The engine first: it is what is most likely missing, and then nothing else has been made yet.
     let events = open_events(&locked, config).await?;
     let registry = Registry::open(&locked, config, now).await?;
@@ -28,10 +62,20 @@ pub(super) async fn run(config: &AggregatorConfig, admin_email: &str, json: bool
         registry.accounts.create_user(admin_email, &password, now).await?;
         Some(password)
     };
-    let fingerprint = registry.fleet.authority().fingerprint();
+    let fingerprint = registry.fleet.authority().fingerprint().to_string();
     registry.database.close().await;
     events.close().await?;
+    Ok(Prepared { fingerprint, password, served: None })
+}
 
+fn print(
+    config: &AggregatorConfig,
+    admin_email: &str,
+    prepared: &Prepared,
+    serve_command: &str,
+    json: bool,
+) -> anyhow::Result<()> {
+    let Prepared { fingerprint, password, served } = prepared;
     let mut out = std::io::stdout().lock();
     let data_dir = config.data_dir.display();
     if json {
@@ -41,18 +85,18 @@ pub(super) async fn run(config: &AggregatorConfig, admin_email: &str, json: bool
             "admin_email": password.as_ref().map(|_| admin_email),
             "admin_password": password,
         });
-        writeln!(out, "{facts}")?;
-        return Ok(());
+        return output::print_json(&mut out, &facts);
     }
     match password {
-        Some(password) => {
-            writeln!(
-                out,
-                "prepared {data_dir}\nauthority  {fingerprint}\nadmin      {admin_email}\npassword   {password}"
-            )?;
-            writeln!(out, "the password is not shown again; start with `picket-aggregator serve`")?;
-        }
+        Some(password) => writeln!(
+            out,
+            "prepared   {data_dir}\nauthority  {fingerprint}\nadmin      {admin_email}\npassword   {password}  (not shown again)"
+        )?,
         None => writeln!(out, "{data_dir} is prepared already; nothing was changed")?,
+    }
+    match served {
+        Some(served) => writeln!(out, "{served}")?,
+        None => writeln!(out, "start with: {serve_command}")?,
     }
     Ok(())
 }

@@ -4,10 +4,11 @@
 
 mod command;
 mod init;
+mod issue_text;
 mod output;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -17,6 +18,7 @@ use picket_common::ids::RelayId;
 use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
 
+use crate::accounts::check_login_name;
 use crate::admin::Request;
 use crate::config::{AggregatorConfig, ENV_PREFIX, STANDARD_FILE};
 use crate::query::IssueFilter;
@@ -52,8 +54,8 @@ struct CommonArgs {
 enum Command {
     /// Prepare a data directory: certificate authority, first admin, empty stores. May be repeated
     Init {
-        /// What the first admin logs in with
-        #[arg(long, default_value = "admin")]
+        /// What the first admin logs in with: an email address, or any name without blanks
+        #[arg(long, default_value = "admin", value_name = "EMAIL_OR_NAME")]
         admin_email: String,
     },
     /// Take batches from relays, serve pages and API
@@ -119,9 +121,9 @@ enum IssuesCommand {
     List {
         /// Only with this text in title or culprit
         query: Option<String>,
-        /// Only of the project with this id
-        #[arg(long)]
-        project: Option<picket_common::ids::ProjectId>,
+        /// Only of this project
+        #[arg(long, value_name = "SLUG_OR_ID")]
+        project: Option<String>,
         /// How many at most [default: all]
         #[arg(long)]
         limit: Option<u32>,
@@ -138,11 +140,12 @@ enum IssuesCommand {
 
 #[derive(Debug, Subcommand)]
 enum UserCommand {
-    /// Add a user; the password is read from stdin, or made and printed once with --generate
+    /// Add a user; the password is asked for on a terminal, else read from stdin
     Create {
-        /// The name to log in with
+        /// What to log in with: an email address, or any name without blanks
+        #[arg(value_name = "EMAIL_OR_NAME")]
         email: String,
-        /// Make a password
+        /// Make a password and print it once
         #[arg(long)]
         generate: bool,
     },
@@ -211,11 +214,28 @@ fn configuration(args: &CommonArgs) -> anyhow::Result<AggregatorConfig> {
     Ok(load(&sources)?)
 }
 
+/// How to serve what a command with these arguments prepared.
+fn serve_command(args: &CommonArgs) -> String {
+    let flags = [("--config", &args.config), ("--data-dir", &args.data_dir)];
+    let given = flags.into_iter().filter_map(|(flag, path)| Some(format!(" {flag} {}", shell_word(path.as_ref()?))));
+    format!("picket-aggregator serve{}", given.collect::<String>())
+}
+
+/// A path as a shell takes it for one word.
+fn shell_word(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |character: char| character.is_alphanumeric() || "/._-+@%,:=".contains(character);
+    if !path.is_empty() && path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
 async fn run(cli: Cli, config: AggregatorConfig) -> anyhow::Result<()> {
     let json = cli.common.json;
     let request = match cli.command {
-        Command::Init { admin_email } => return init::run(&config, &admin_email, json).await,
+        Command::Init { admin_email } => {
+            return init::run(&config, &admin_email, &serve_command(&cli.common), json).await;
+        }
         Command::Serve => {
+            command::refuse_second_server(&config).await?;
             init_logs(&config.log)?;
             return server::serve(config).await;
         }
@@ -226,15 +246,16 @@ async fn run(cli: Cli, config: AggregatorConfig) -> anyhow::Result<()> {
         Command::Relay(RelayCommand::List) => Request::ListRelays,
         Command::Relay(RelayCommand::Revoke { id }) => Request::RevokeRelay { id },
         Command::Issues(IssuesCommand::List { query, project, limit }) => {
-            let filter = IssueFilter { project, text: query, limit: limit.unwrap_or(u32::MAX), offset: 0 };
-            return command::list_issues(&config, filter, json).await;
+            let filter = IssueFilter { project: None, text: query, limit: limit.unwrap_or(u32::MAX), offset: 0 };
+            return command::list_issues(&config, project.as_deref(), filter, json).await;
         }
         Command::Issues(IssuesCommand::Show { id, explain }) => {
             let reply = command::ask(&config, Request::ShowIssue { id }).await?;
-            return output::issue(reply, explain, json);
+            return output::issue(reply, &config.public_url, explain, json);
         }
         Command::User(UserCommand::Create { email, generate }) => {
-            let password = if generate { None } else { Some(command::password_from_stdin()?) };
+            check_login_name(&email)?;
+            let password = if generate { None } else { Some(command::read_password()?) };
             Request::CreateUser { email, password }
         }
         Command::Token(TokenCommand::Create { scopes, label }) => Request::CreateToken { label, scopes },
@@ -246,11 +267,23 @@ async fn run(cli: Cli, config: AggregatorConfig) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Cli;
-    use clap::CommandFactory;
+    #![allow(clippy::unwrap_used)]
+    use clap::{CommandFactory, Parser as _};
+
+    use super::{Cli, serve_command};
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn init_names_the_command_that_serves_what_it_prepared() {
+        let told = |arguments: &[&str]| serve_command(&Cli::try_parse_from(arguments).unwrap().common);
+        assert_eq!(told(&["picket-aggregator", "init"]), "picket-aggregator serve");
+        assert_eq!(
+            told(&["picket-aggregator", "init", "--data-dir", "/srv/it's here", "--config", "a.toml"]),
+            r"picket-aggregator serve --config a.toml --data-dir '/srv/it'\''s here'"
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Answers on stdout: a table or a few lines for people, JSON for programs.
+//! Answers on stdout: a table or a few lines for people, JSON for programs (indented; a list of issues, which can be long,
+//! has one a line).
 
 use std::io::{self, StdoutLock, Write};
+use std::path::Path;
 
 use anyhow::bail;
 use picket_common::timestamp::Timestamp;
@@ -12,15 +14,21 @@ use crate::projects::Project;
 use crate::query::IssueSummary;
 use crate::status::Status;
 
+use super::issue_text::{issue_text, one_line};
+
 /// Says that a configuration is valid.
 pub(super) fn config_is_valid(config: &AggregatorConfig, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if json {
-        writeln!(out, "{}", json!({ "valid": true, "config": config_without_secrets(config) }))?;
-    } else {
-        writeln!(out, "the configuration is valid; data directory {}", config.data_dir.display())?;
+        return print_json(&mut out, &json!({ "valid": true, "config": config_without_secrets(config) }));
     }
-    Ok(())
+    Ok(writeln!(out, "the configuration is valid; data directory {}", config.data_dir.display())?)
+}
+
+/// Says who serves from a directory.
+pub(super) fn already_serves(status: &Status, data_dir: &Path) -> String {
+    let since = status.started_at.map_or_else(String::new, |at| format!(" since {}", at.to_rfc3339()));
+    format!("picket-aggregator {} already serves from {}{since}", status.version, data_dir.display())
 }
 
 fn config_without_secrets(config: &AggregatorConfig) -> AggregatorConfig {
@@ -81,8 +89,8 @@ pub(super) fn reply(reply: Reply, json: bool, now: Timestamp) -> anyhow::Result<
     }
 }
 
-/// Prints one issue.
-pub(super) fn issue(reply: Reply, explain: bool, json: bool) -> anyhow::Result<()> {
+/// Prints one issue. `public_url` is where its page is.
+pub(super) fn issue(reply: Reply, public_url: &str, explain: bool, json: bool) -> anyhow::Result<()> {
     let Reply::Issue(found) = reply else {
         bail!("the aggregator answered something that was not asked");
     };
@@ -90,16 +98,9 @@ pub(super) fn issue(reply: Reply, explain: bool, json: bool) -> anyhow::Result<(
     if json {
         return print_json(&mut out, &issue_with_event_json(&found));
     }
-    let issue = &found.issue;
-    writeln!(out, "{}  {}\n{}", issue.short_id, issue.title, issue.culprit)?;
-    writeln!(out, "level       {}\nstatus      {}\nproject     {}", issue.level, issue.status, issue.project.slug)?;
-    writeln!(out, "events      {}\nusers       {}", issue.count, issue.users)?;
-    writeln!(out, "first seen  {}\nlast seen   {}", issue.first_seen.to_rfc3339(), issue.last_seen.to_rfc3339())?;
-    if let Some(event) = found.latest_event_id {
-        writeln!(out, "latest      {event}")?;
-    }
+    write!(out, "{}", issue_text(&found, public_url))?;
     if let (true, Some(grouping)) = (explain, &found.grouping) {
-        writeln!(out, "grouping    {grouping:#}")?;
+        writeln!(out, "\ngrouping {grouping:#}")?;
     }
     Ok(())
 }
@@ -109,39 +110,61 @@ pub(super) struct IssueList {
     out: StdoutLock<'static>,
     json: bool,
     is_first: bool,
+    /// Columns of the terminal; lines that go to a file are not cut.
+    width: Option<usize>,
 }
 
 impl IssueList {
     pub(super) fn begin(json: bool) -> anyhow::Result<Self> {
         let mut out = io::stdout().lock();
+        // Fails where stdout is no terminal.
+        let size = rustix::termios::tcgetwinsize(&out).ok();
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
         if json {
             write!(out, "[")?;
-        } else {
-            writeln!(out, "{:<14} {:>8} {:>7} {:>10}  TITLE", "SHORT ID", "EVENTS", "USERS", "LAST SEEN")?;
         }
-        Ok(Self { out, json, is_first: true })
+        Ok(Self { out, json, is_first: true, width })
     }
 
     pub(super) fn add(&mut self, issues: &[IssueSummary], now: Timestamp) -> anyhow::Result<()> {
         for issue in issues {
-            if self.json {
-                let separator = if self.is_first { "" } else { "," };
-                write!(self.out, "{separator}\n{}", issue_json(issue))?;
-            } else {
-                let seen = ago(issue.last_seen, now);
-                let IssueSummary { short_id, count, users, title, culprit, .. } = issue;
-                writeln!(self.out, "{short_id:<14} {count:>8} {users:>7} {seen:>10}  {title}  ({culprit})")?;
+            match (self.json, self.is_first) {
+                (true, true) => write!(self.out, "\n{}", issue_json(issue))?,
+                (true, false) => write!(self.out, ",\n{}", issue_json(issue))?,
+                (false, true) => writeln!(self.out, "{ISSUE_LIST_HEAD}\n{}", issue_line(issue, now, self.width))?,
+                (false, false) => writeln!(self.out, "{}", issue_line(issue, now, self.width))?,
             }
             self.is_first = false;
         }
         Ok(())
     }
 
-    pub(super) fn end(mut self) -> anyhow::Result<()> {
-        if self.json {
-            writeln!(self.out, "{}]", if self.is_first { "" } else { "\n" })?;
+    /// `is_limited`: whether there may be other issues than those asked for.
+    pub(super) fn end(mut self, is_limited: bool) -> anyhow::Result<()> {
+        match (self.json, self.is_first) {
+            (true, true) => writeln!(self.out, "]")?,
+            (true, false) => writeln!(self.out, "\n]")?,
+            (false, true) if is_limited => eprint("no such issues"),
+            (false, true) => eprint("no issues yet"),
+            (false, false) => {}
         }
         Ok(())
+    }
+}
+
+/// Widths as in [`issue_line`].
+const ISSUE_LIST_HEAD: &str = "SHORT ID         EVENTS   USERS  LAST SEEN  TITLE";
+
+fn issue_line(issue: &IssueSummary, now: Timestamp, width: Option<usize>) -> String {
+    let seen = ago(issue.last_seen, now);
+    let IssueSummary { short_id, count, users, title, .. } = issue;
+    let culprit = if issue.culprit.is_empty() { String::new() } else { format!("  ({})", issue.culprit) };
+    let line = one_line(&format!("{short_id:<14} {count:>8} {users:>7} {seen:>10}  {title}{culprit}"));
+    match width {
+        Some(width) if line.chars().count() > width => {
+            line.chars().take(width.saturating_sub(1)).chain(std::iter::once('…')).collect()
+        }
+        _ => line,
     }
 }
 
@@ -209,7 +232,7 @@ fn status_json(status: &Status) -> serde_json::Value {
     })
 }
 
-fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(super) fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     Ok(writeln!(out)?)
 }
@@ -273,6 +296,20 @@ fn eprint(text: &str) {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_line_of_the_list_fits_the_terminal_and_has_nothing_for_an_unknown_culprit() {
+        let mut issue = crate::web::fixture::issue_summary();
+        let head: Vec<_> = ISSUE_LIST_HEAD.match_indices("TITLE").map(|(at, _)| at).collect();
+        let whole = issue_line(&issue, issue.last_seen, None);
+        assert!(whole.ends_with("ValueError: bad input  (shop.checkout in pay)"), "{whole}");
+        assert_eq!(whole.find("ValueError"), head.first().copied());
+        let cut = issue_line(&issue, issue.last_seen, Some(60));
+        assert_eq!((cut.chars().count(), cut.ends_with('…')), (60, true));
+        issue.culprit.clear();
+        issue.title = "two\nlines \u{1b}[31m".to_owned();
+        assert!(issue_line(&issue, issue.last_seen, Some(100)).ends_with("two lines  [31m"));
+    }
 
     #[test]
     fn spans_are_told_in_their_largest_unit() {

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::close::Close;
-use super::connection::Session;
 use super::metrics::BatchResult;
+use super::session::Session;
 use crate::journal::{AppendError, Appended};
 use picket_common::wire::CloseCode;
 

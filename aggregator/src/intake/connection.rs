@@ -18,6 +18,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::close::Close;
 use super::live::{LiveRelay, SessionGuard};
+use super::session::{FIRST_FRAME_TIMEOUT, Session};
 use super::{Shared, batch, control, join, tls};
 use crate::fleet::{FleetError, RelayRow};
 use crate::journal::{JournalError, SpoolClaim};
@@ -25,24 +26,6 @@ use picket_common::wire::CloseCode;
 
 /// How long a handshake may take, and after it the first frame.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A relay that is connected, as its tasks see it.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) shared: Arc<Shared>,
-    pub(super) connection: Connection,
-    pub(super) relay_id: RelayId,
-    pub(super) spool_id: SpoolId,
-    /// The configuration that the relay said it has.
-    pub(super) config_revision: u64,
-    /// Where the spool stood when the session began.
-    pub(super) stored_up_to: Sequence,
-    /// This relay's share of the memory for batches.
-    pub(super) memory: Semaphore,
-    pub(super) listed: SessionGuard,
-}
-
 /// Serves one connection from its first packet to its end.
 pub(super) async fn serve(
     shared: Arc<Shared>,

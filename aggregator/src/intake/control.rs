@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::close::Close;
-use super::connection::Session;
+use super::session::Session;
 use super::window::window;
 use picket_common::wire::CloseCode;
 

@@ -12,8 +12,8 @@ use tracing::warn;
 
 use super::Shared;
 use super::close::Close;
-use super::connection::FIRST_FRAME_TIMEOUT;
 use super::metrics::JoinResult;
+use super::session::FIRST_FRAME_TIMEOUT;
 use crate::fleet::JoinError;
 use picket_common::wire::CloseCode;
 

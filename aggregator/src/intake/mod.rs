@@ -29,6 +29,7 @@ mod join;
 mod live;
 mod metrics;
 mod reset;
+mod session;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -12,6 +12,7 @@
 //! then not meet another batch under its position.
 
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use fail::fail_point;
 use picket_common::ids::SpoolId;
 use picket_common::wire::BatchHeader;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -50,10 +52,12 @@ pub(super) struct AppendRequest {
     pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
-/// Owns the commit thread.
+/// Owns the commit thread; dropped, it stops the thread and waits, so that none has the database open behind the back of
+/// whoever opened it.
 #[derive(Debug)]
 pub struct JournalCommitter {
-    thread: JoinHandle<()>,
+    /// Taken by [`Self::shutdown`].
+    thread: Option<JoinHandle<()>>,
     requests: mpsc::WeakSender<Request>,
 }
 
@@ -69,25 +73,51 @@ impl JournalCommitter {
             .name("journal-commit".to_owned())
             .spawn(move || run(&shared, requests))
             .map_err(JournalError::Thread)?;
-        Ok(Self { thread, requests: stop })
+        Ok(Self { thread: Some(thread), requests: stop })
     }
 
-    /// Refuses new batches, commits the queued ones and waits for the thread. Without this call the thread ends when the
-    /// last [`super::Journal`] is dropped. Blocks: call it off the asynchronous threads.
-    pub fn shutdown(self) {
+    /// Refuses new batches, commits the queued ones and waits for the thread. Blocks: call it off the asynchronous threads.
+    pub fn shutdown(mut self) {
         if let Some(requests) = self.requests.upgrade() {
             // Fails only if the thread has ended.
             let _ = requests.blocking_send(Request::Stop);
         }
-        if self.thread.join().is_err() {
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             error!("the journal's commit thread panicked");
         }
     }
 }
 
+impl Drop for JournalCommitter {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if let Some(requests) = self.requests.upgrade() {
+            // Full only while the thread is at work on what fills it.
+            while let Err(TrySendError::Full(_)) = requests.try_send(Request::Stop) {
+                std::thread::yield_now();
+            }
+        }
+        let _ = thread.join();
+    }
+}
+
+/// The thread. Whoever waits when it panics hears [`AppendError::Closed`]: those of the round because their reply is dropped
+/// on the way, the others here.
 fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>) {
+    let committed = panic::catch_unwind(AssertUnwindSafe(|| commit_until_stopped(shared, &mut requests)));
+    if committed.is_err() {
+        // The panic hook has logged where it came from.
+        error!("the journal's commit thread panicked, no more batches are taken; relays keep theirs");
+        // Emptied rather than merely dropped: a request that is being queued at this instant would stay in the queue, and
+        // its waiter with it.
+        requests.close();
+        while requests.blocking_recv().is_some() {}
+    }
+}
+
+fn commit_until_stopped(shared: &Shared, requests: &mut mpsc::Receiver<Request>) {
     while let Some(request) = requests.blocking_recv() {
-        let (group, stop) = collect(request, &mut requests);
+        let (group, stop) = collect(request, requests);
         if stop {
             requests.close();
         }

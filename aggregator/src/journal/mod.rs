@@ -209,6 +209,11 @@ impl Journal {
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
+    /// Waits until the commit thread takes no more batches, because it was told to or because it panicked.
+    pub async fn closed(&self) {
+        self.requests.closed().await;
+    }
+
     /// All sequences of the spool up to this one are stored; zero if the first is missing.
     ///
     /// # Errors

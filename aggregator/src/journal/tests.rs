@@ -374,3 +374,28 @@ async fn events_of_a_finished_plan_are_known_also_after_reopening() {
     let (journal, _committer) = Journal::open(directory.path(), &JournalConfig::default()).unwrap();
     assert_eq!(journal.known_events(&[event(1), event(2)]).unwrap(), [true, false]);
 }
+
+/// A waiter without an answer would hold its relay's stream, and the aggregator would look alive.
+#[tokio::test]
+async fn after_a_panic_of_the_commit_thread_every_append_hears_that_the_journal_is_closed() {
+    let opened = open();
+    // No batch begins at 0. Intake refuses such a header; the thread takes it for a bug and panics in a debug build.
+    let (mut header, payload) = batch(1, 1);
+    (header.first, header.last) = (Sequence::new(0), Sequence::new(0));
+    let (reply, answer) = oneshot::channel();
+    opened.journal.requests.send(Request::Append(AppendRequest { header, payload, reply })).await.unwrap();
+    let others: Vec<_> = (1..50)
+        .map(|sequence| {
+            let journal = opened.journal.clone();
+            tokio::spawn(async move { append(&journal, sequence, sequence).await })
+        })
+        .collect();
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, opened.journal.closed()).await.expect("the end of the thread is not seen");
+    assert!(answer.await.is_err());
+    for other in others {
+        let answer = tokio::time::timeout(patience, other).await.expect("an append hangs").unwrap();
+        assert!(matches!(answer, Err(AppendError::Closed)), "{answer:?}");
+    }
+    tokio::task::spawn_blocking(|| opened.committer.shutdown()).await.unwrap();
+}

@@ -18,7 +18,7 @@ use super::page::error::PageError;
 use super::page::layout::{Layout, rendered};
 use super::{Pages, cookie, origin};
 
-/// Longer input is no address or password of ours, and hashing it would be work for nothing.
+/// Longer input is no name or password of ours, and hashing it would be work for nothing.
 const INPUT_LEN_MAX: usize = 1_000;
 
 #[derive(Template)]
@@ -79,7 +79,7 @@ pub(crate) async fn submit(State(pages): State<Arc<Pages>>, request: Request) ->
     };
     let Some(user) = user else {
         info!(?address, "login refused");
-        let problem = Some("This address and password do not belong together.");
+        let problem = Some("This name and password do not match.");
         return login_page(StatusCode::UNAUTHORIZED, email, &credentials.next, problem);
     };
     pages.login_attempts.succeeded(address);

@@ -30,7 +30,7 @@ mod when;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
@@ -77,6 +77,7 @@ pub fn router(state: WebState) -> Router {
         .route(asset::STYLE_PATH, get(asset::style))
         .route(asset::ICON_PATH, get(asset::icon))
         .fallback(page::error::unknown_address)
+        .layer(from_fn_with_state(Arc::clone(&pages), page::error::with_navigation))
         .with_state(pages)
         .layer(map_response(security_headers::add))
         .merge(api::router(state))

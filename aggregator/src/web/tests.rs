@@ -166,7 +166,7 @@ async fn wrong_passwords_and_unknown_users_get_the_same_answer() {
     let wrong = site.post("/login", PUBLIC_URL, "", "email=admin%40localhost&password=x").await;
     let unknown = site.post("/login", PUBLIC_URL, "", "email=%22%3E%3Cscript%3E&password=x").await;
     assert_eq!((wrong.status, unknown.status), (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED));
-    assert!(unknown.body.contains("do not belong together") && !unknown.body.contains("<script"));
+    assert!(unknown.body.contains("name and password do not match") && !unknown.body.contains("<script"));
     assert!(wrong.headers.get(SET_COOKIE).is_none());
 }
 
@@ -205,6 +205,27 @@ async fn unknown_addresses_say_so_and_a_missing_slash_is_added() {
     let method = site.post("/api/0/organizations/", PUBLIC_URL, "", "").await;
     assert_eq!(method.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(method.body.starts_with("{\"detail\":"), "{}", method.body);
+}
+
+#[tokio::test]
+async fn error_pages_keep_the_navigation_for_whoever_is_logged_in() {
+    let site = Site::open().await;
+    let cookie = site.log_in().await;
+    let known = site.get_with("/nowhere", COOKIE, &cookie).await;
+    assert_eq!(known.status, StatusCode::NOT_FOUND);
+    assert!(known.body.contains("href=\"/projects/\"") && known.body.contains("admin@localhost"), "{}", known.body);
+    assert_eq!(known.header("x-content-type-options"), "nosniff");
+    let anybody = site.get("/nowhere").await;
+    assert!(!anybody.body.contains("href=\"/projects/\""), "{}", anybody.body);
+}
+
+#[tokio::test]
+async fn a_project_that_does_not_exist_is_not_shown_as_all_of_them() {
+    let site = Site::open().await;
+    let cookie = site.log_in().await;
+    let answer = site.get_with("/?project=nosuch", COOKIE, &cookie).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert!(answer.body.contains("No such project") && answer.body.contains("admin@localhost"), "{}", answer.body);
 }
 
 #[tokio::test]

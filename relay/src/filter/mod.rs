@@ -6,7 +6,8 @@
 mod unsupported;
 
 use crate::normalise::Normalised;
-use crate::pipeline::{Submission, Tally};
+use crate::submission::Submission;
+use crate::tally::Tally;
 
 /// What the filters let through; it may have no items left.
 #[derive(Debug)]

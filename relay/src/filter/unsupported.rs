@@ -5,7 +5,8 @@
 
 use picket_common::envelope::{Item, ItemType};
 
-use crate::pipeline::{Submission, Tally};
+use crate::submission::Submission;
+use crate::tally::Tally;
 
 /// Takes the items out that have no store, and says how many they were.
 pub(super) fn drop_unsupported(submission: &mut Submission) -> Tally {

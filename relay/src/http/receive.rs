@@ -16,8 +16,9 @@ use super::body::{BodyReader, IncomingBody};
 use super::origin::Origin;
 use super::{Server, access, legacy_body, query};
 use crate::normalise::EventHead;
-use crate::pipeline::{Accepted, Submission, Tally};
 use crate::refusal::Refusal;
+use crate::submission::{Accepted, Submission};
+use crate::tally::Tally;
 
 /// A request that ends here.
 #[derive(Debug)]

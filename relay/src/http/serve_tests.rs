@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used)]
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use picket_common::config::Span;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

@@ -10,8 +10,8 @@ pub mod memory;
 use picket_common::envelope::{Envelope, Item, ItemType};
 
 use crate::config::LimitsConfig;
-use crate::pipeline::{Accepted, Submission};
 use crate::refusal::Refusal;
+use crate::submission::{Accepted, Submission};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

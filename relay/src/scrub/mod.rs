@@ -8,8 +8,8 @@ use bytes::Bytes;
 use picket_common::ids::EventId;
 use picket_common::record::{Record, RecordHeader};
 
-use crate::pipeline::Submission;
 use crate::quota::Admitted;
+use crate::submission::Submission;
 
 /// A submission that may be written to disk.
 #[derive(Debug)]

@@ -302,3 +302,25 @@ async fn a_new_identity_covers_what_is_spooled_already_and_survives() {
     let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
     assert_eq!(spool.id(), new);
 }
+
+/// A waiter without an answer would hold its client's request, and the relay would look alive.
+#[tokio::test]
+async fn after_a_panic_of_the_commit_thread_every_append_hears_that_the_spool_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    // The next batch can't be counted: arithmetic in a debug build panics.
+    lock(&spool.shared.counters).accepted_total = u64::MAX;
+    let appends: Vec<_> = (0..50_u64)
+        .map(|number| {
+            let spool = spool.clone();
+            tokio::spawn(async move { spool.append(record(number.to_string(), number)).await })
+        })
+        .collect();
+    for append in appends {
+        let answer = timeout(Duration::from_secs(20), append).await.expect("an append hangs").unwrap();
+        assert!(matches!(answer, Err(AppendError::Failed(_))), "{answer:?}");
+    }
+    assert!(spool.failed().await.contains("panicked"));
+    assert!(!spool.has_room());
+    committer.close().await;
+}

@@ -11,6 +11,7 @@ fuzz_target!(|batch: &[u8]| {
     for record in &records {
         record.encode_into(&mut encoded).expect("what was read can be written");
     }
-    let again: Vec<_> = RecordReader::new(Bytes::from(encoded)).collect::<Result<_, _>>().expect("what we wrote is a batch");
+    let again: Vec<_> =
+        RecordReader::new(Bytes::from(encoded)).collect::<Result<_, _>>().expect("what we wrote is a batch");
     assert_eq!(again, records);
 });

@@ -129,7 +129,8 @@ fn checked_name(name: &str) -> Result<String, Refusal> {
 }
 
 fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
+    // Bytes, not ASCII: a password may be any text.
+    String::from_utf8(headers.get(name)?.as_bytes().to_vec()).ok()
 }
 
 fn accepted_encoding(headers: &HeaderMap) -> ResponseEncoding {

@@ -20,10 +20,11 @@ use crate::web::{Pages, sparkline};
 /// Issues on a page.
 const PAGE_SIZE: u32 = 50;
 
-/// What the page's address carries. Everything is text: an odd value is ignored rather than answered with an error.
+/// What the page's address carries. Everything is text: an odd offset is ignored rather than answered with an error.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Parameters {
     #[serde(default)]
+    /// A slug; empty for all projects.
     project: String,
     /// What title or culprit should contain.
     #[serde(default)]
@@ -62,7 +63,11 @@ pub(crate) async fn show(
 ) -> Result<Html<String>, PageError> {
     let projects = pages.state.projects.list().await;
     let projects = projects.map_err(|error| PageError::failed("reading the projects", &error))?;
-    let chosen = projects.iter().find(|project| project.slug == parameters.project);
+    let chosen = match parameters.project.as_str() {
+        "" => None,
+        // Not the issues of all projects: they would pass for those of the one that was asked for.
+        slug => Some(projects.iter().find(|project| project.slug == slug).ok_or(PageError::NoSuchProject)?),
+    };
     let offset = parameters.offset.parse().unwrap_or(0);
     let text = parameters.text.trim();
     let filter = IssueFilter {

@@ -1,0 +1,29 @@
+//! A connected relay, as the tasks of its connection share it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use picket_common::ids::{RelayId, Sequence, SpoolId};
+use quinn::Connection;
+use tokio::sync::Semaphore;
+
+use super::Shared;
+use super::live::SessionGuard;
+
+pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A relay that is connected, as its tasks see it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Connection,
+    pub(super) relay_id: RelayId,
+    pub(super) spool_id: SpoolId,
+    /// The configuration that the relay said it has.
+    pub(super) config_revision: u64,
+    /// Where the spool stood when the session began.
+    pub(super) stored_up_to: Sequence,
+    /// This relay's share of the memory for batches.
+    pub(super) memory: Semaphore,
+    pub(super) listed: SessionGuard,
+}
