@@ -75,11 +75,7 @@ struct Stores {
 // === impl Stores ===
 
 impl Stores {
-    async fn open(
-        directory: &LockedDataDir,
-        config: &AggregatorConfig,
-        started_at: Timestamp,
-    ) -> anyhow::Result<Self> {
+    async fn open(directory: &LockedDataDir, config: &AggregatorConfig, started_at: Timestamp) -> anyhow::Result<Self> {
         let registry = Registry::open(directory, config, started_at).await?;
         let events = Arc::new(open_events(directory, config).await?);
         let (journal, committer) = Journal::open(&directory.journal(), &config.journal)?;

@@ -67,7 +67,8 @@ pub async fn serve<Handle, Answer, Content, Guard>(
     Guard: Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
-    let mut connections = Connections { http: builder(&limits), graceful: GracefulShutdown::new(), tasks: JoinSet::new() };
+    let mut connections =
+        Connections { http: builder(&limits), graceful: GracefulShutdown::new(), tasks: JoinSet::new() };
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {

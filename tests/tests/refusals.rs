@@ -18,6 +18,9 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// What is sent: a name, the status it gets, path, headers and body.
+type Case<'a> = (&'a str, u16, &'a str, Vec<(&'a str, &'a str)>, Bytes);
+
 /// An envelope whose event is far longer than `limits.max_event_bytes`.
 fn oversized() -> Bytes {
     let mut event = TestEvent::message("oversized");
@@ -41,7 +44,7 @@ fn what_is_refused_gets_its_code_and_a_reason_and_is_not_stored() {
 
     let good: &[(&str, &str)] = &[("x-sentry-auth", &auth)];
     let with = |name: &'static str, value: &'static str| vec![("x-sentry-auth", auth.as_str()), (name, value)];
-    let cases: Vec<(&str, u16, &str, Vec<(&str, &str)>, Bytes)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("a wrong key", 403, &path, vec![("x-sentry-auth", &wrong_key)], event()),
         ("no key", 401, &path, vec![], event()),
         ("a key that is none", 400, &path, vec![("x-sentry-auth", "Sentry sentry_key=short")], event()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_common::identity;
-use picket_common::ids::{RelayId, Sequence, SpoolId};
+use picket_common::ids::{RelayId, SpoolId};
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::{ALPN_JOIN, ALPN_LINK, FromRelay, MAX_SMALL_FRAME, read_frame};
 use quinn::crypto::rustls::HandshakeData;
@@ -18,7 +18,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::close::Close;
 use super::live::{LiveRelay, SessionGuard};
-use super::session::{FIRST_FRAME_TIMEOUT, Session};
+use super::session::{FIRST_FRAME_TIMEOUT, Session, StoredSequences};
 use super::{Shared, batch, control, join, tls};
 use crate::fleet::{FleetError, RelayRow};
 use crate::journal::{JournalError, SpoolClaim};
@@ -81,7 +81,7 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
     let FromRelay::Hello { version, spool_id, config_revision, .. } = hello else {
         return Err(Close::new(CloseCode::Protocol, "the first message must be Hello"));
     };
-    let stored_up_to = claim(shared, relay_id, spool_id).await?;
+    let stored = claim(shared, relay_id, spool_id).await?;
     if let Err(error) = shared.intake.fleet.touch(relay_id, Some(&version), Timestamp::now()).await {
         warn!(%error, relay = %relay_id, "can't note that the relay is connected");
     }
@@ -93,7 +93,7 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
         relay_id,
         spool_id,
         config_revision,
-        stored_up_to,
+        stored,
         memory: Semaphore::new(window_permits as usize),
         listed,
     });
@@ -141,7 +141,7 @@ async fn first_frame(connection: &Connection) -> Result<(FromRelay, (SendStream,
 }
 
 /// Makes sure that the spool is this relay's, and finds out how far it is stored.
-async fn claim(shared: &Shared, relay_id: RelayId, spool_id: SpoolId) -> Result<Sequence, Close> {
+async fn claim(shared: &Shared, relay_id: RelayId, spool_id: SpoolId) -> Result<StoredSequences, Close> {
     if let SpoolClaim::OwnedBy(owner) = ask_journal(shared, relay_id, spool_id, None).await?.0 {
         let allowed = shared.intake.fleet.allowed().await.map_err(|error| {
             warn!(%error, "can't read the registry");
@@ -168,11 +168,13 @@ async fn ask_journal(
     relay_id: RelayId,
     spool_id: SpoolId,
     replaces: Option<RelayId>,
-) -> Result<(SpoolClaim, Sequence), Close> {
+) -> Result<(SpoolClaim, StoredSequences), Close> {
     let journal = shared.intake.journal.clone();
     let asked = tokio::task::spawn_blocking(move || {
         let claim = journal.claim_spool(spool_id, relay_id, replaces)?;
-        Ok::<_, JournalError>((claim, journal.stored_up_to(spool_id)?))
+        let stored =
+            StoredSequences { up_to: journal.stored_up_to(spool_id)?, highest: journal.highest_stored(spool_id)? };
+        Ok::<_, JournalError>((claim, stored))
     });
     let failed = |error: &dyn std::fmt::Display| {
         warn!(%error, relay = %relay_id, spool = %spool_id, "can't ask the journal about the spool");

@@ -72,7 +72,8 @@ async fn tell_all(session: &Session, send: &mut SendStream, shutdown: &Cancellat
         version: env!("CARGO_PKG_VERSION").to_owned(),
         server_time: Timestamp::now(),
         window: told_window,
-        stored_up_to: session.stored_up_to,
+        stored_up_to: session.stored.up_to,
+        highest_stored: Some(session.stored.highest),
     };
     write_frame(send, &welcome, MAX_CONTROL_FRAME).await?;
 

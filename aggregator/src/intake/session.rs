@@ -12,6 +12,15 @@ use super::live::SessionGuard;
 
 pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the journal has of a spool.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredSequences {
+    /// Everything up to here.
+    pub(super) up_to: Sequence,
+    /// The highest of all.
+    pub(super) highest: Sequence,
+}
+
 /// A relay that is connected, as its tasks see it.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -22,7 +31,7 @@ pub(super) struct Session {
     /// The configuration that the relay said it has.
     pub(super) config_revision: u64,
     /// Where the spool stood when the session began.
-    pub(super) stored_up_to: Sequence,
+    pub(super) stored: StoredSequences,
     /// This relay's share of the memory for batches.
     pub(super) memory: Semaphore,
     pub(super) listed: SessionGuard,

@@ -222,6 +222,14 @@ impl Journal {
         Ok(self.shared.store.stored_ranges(spool)?.high_water())
     }
 
+    /// The highest sequence of the spool that is stored, whatever is missing below; zero if none is.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`] or [`JournalError::State`].
+    pub fn highest_stored(&self, spool: SpoolId) -> Result<Sequence, JournalError> {
+        Ok(self.shared.store.stored_ranges(spool)?.highest())
+    }
+
     /// Makes the spool the relay's, durably, if it is nobody's or `replaces`'s; else says whose it is. A spool keeps its
     /// owner while that relay is allowed, so that no relay can fill in another's sequences.
     ///

@@ -54,6 +54,11 @@ impl StoredRanges {
         Sequence::new(self.high_water)
     }
 
+    /// The highest sequence that is stored; zero if none is.
+    pub(super) fn highest(&self) -> Sequence {
+        Sequence::new(self.above.last_key_value().map_or(self.high_water, |(_, &last)| last))
+    }
+
     /// Compares `first..=last` with what is stored.
     pub(super) fn coverage(&self, first: Sequence, last: Sequence) -> Coverage {
         let (first, last) = (first.get(), last.get());

@@ -16,15 +16,15 @@ use tower::ServiceExt;
 
 /// What clients of the pages and of the admin listener may take.
 const LIMITS: HttpLimits = HttpLimits {
-    // A browser opens six. With 64 KiB each for a head this is 64 MiB at most, and stays within the 1024 descriptors that
-    // a shell gives for all listeners together only as far as people do.
+    // A browser opens six, so this is more people than read one installation's issues at a time; with a head each it bounds
+    // what they make us buffer at 64 MiB.
     max_connections: 1024,
     // Long enough for a bad line; also how long an idle connection is kept.
     header_timeout: Duration::from_secs(15),
     max_headers: 100,
     // Cookies and searches are far below.
     max_head_bytes: 64 * 1024,
-    // A page takes well under a second, a wide query a few; systemd kills after 90.
+    // A page takes well under a second, a wide query a few; the unit file gives the whole stop 60.
     shutdown_timeout: Duration::from_secs(10),
 };
 

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use super::{Listeners, Stores, listener};
 use crate::admin::{AdminContext, socket};
+use crate::api;
 use crate::config::AggregatorConfig;
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LiveRelays};
 use crate::issues::Issues;
@@ -75,7 +76,8 @@ impl Tasks {
         let worker = worker(config, stores, &mut prometheus);
         let supervisor = Supervisor::new();
         let query = Query::new(&stores.events, &stores.registry.database, stores.registry.projects.clone());
-        let pages = web::router(web_state(config, &stores.registry, query.clone()));
+        let web_state = web_state(config, &stores.registry, query.clone());
+        let pages = web::router(web_state.clone()).merge(api::router(web_state));
         let watched = metrics::router(Arc::new(prometheus), supervisor.clone());
         let admin = AdminContext {
             config: Arc::clone(config),

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use tracing::{info, warn};
 
 use super::page::error::PageError;
-use super::page::layout::{Layout, rendered};
+use super::page::layout::Layout;
+use super::page::rendered::rendered;
 use super::{Pages, cookie, origin};
 
 /// Longer input is no name or password of ours, and hashing it would be work for nothing.

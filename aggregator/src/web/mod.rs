@@ -11,7 +11,7 @@
 //! - Requests that change something are POSTs of a page of ours (see `origin`).
 //! - Rendering is pure: handlers fetch, then build a view model with the time passed in, then render it to a string.
 //!
-//! What it does not do: answer programs (that is [`crate::api`], whose routes [`router()`] merges in), or touch stores but
+//! What it does not do: answer programs (that is [`crate::api`], served on the same port), or touch stores but
 //! through `query`, `accounts` and `projects`.
 
 pub(crate) mod asset;
@@ -34,7 +34,6 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
-use crate::api;
 pub use state::WebState;
 
 /// What the handlers share: the state given to the server and what belongs to the pages alone.
@@ -56,13 +55,13 @@ impl Pages {
     }
 }
 
-/// All routes of the web listener: the pages and the API.
+/// The routes of the pages.
 ///
 /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: failed logins are counted by peer address, and share
 /// one counter where the address is unknown.
 pub fn router(state: WebState) -> Router {
     let pages = Arc::new(Pages {
-        state: state.clone(),
+        state,
         login_attempts: login_attempts::LoginAttempts::default(),
         password_checks: Semaphore::new(PASSWORD_CHECKS_MAX),
     });
@@ -80,7 +79,6 @@ pub fn router(state: WebState) -> Router {
         .layer(from_fn_with_state(Arc::clone(&pages), page::error::with_navigation))
         .with_state(pages)
         .layer(map_response(security_headers::add))
-        .merge(api::router(state))
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Site {
             organisation: "picket".to_owned(),
             relay_url: "http://127.0.0.1:3000".to_owned(),
         };
-        Self { _directory: directory, router: router(state), accounts }
+        Self { _directory: directory, router: router(state.clone()).merge(crate::api::router(state)), accounts }
     }
 
     async fn ask(&self, request: Request<Body>) -> Answer {

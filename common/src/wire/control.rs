@@ -51,6 +51,10 @@ pub enum FromAggregator {
         window: Window,
         /// All records of the spool up to this sequence are stored: the relay may delete them unasked.
         stored_up_to: Sequence,
+        /// The highest sequence of the spool that is stored; above `stored_up_to` where batches are missing in between. A relay
+        /// that never sent so much has been turned back to an earlier state, or copied.
+        #[serde(default)]
+        highest_stored: Option<Sequence>,
     },
     /// All projects; replaces what the relay had.
     ProjectConfigs(ConfigSnapshot),

@@ -77,6 +77,10 @@ use usage::Counters;
 /// The on-disk format this version writes and reads.
 const FORMAT_VERSION: u32 = 1;
 const STATE_PROJECTS: &[u8] = b"project_configuration";
+/// See [`Spool::sealed_before_contact`].
+const STATE_CONTACT: &[u8] = b"sealed_before_contact";
+/// The value of [`STATE_CONTACT`] from a contact until the next opening.
+const ANYTHING_MAY_BE_SENT: Sequence = Sequence::new(u64::MAX);
 
 /// Largest record taken: alone in a batch it stays within the wire's bound on payloads even where nothing compresses
 /// (zstd then adds less than half a percent).
@@ -107,7 +111,7 @@ struct Shared {
     /// The last sequence that is on disk.
     committed: watch::Sender<Sequence>,
     failure: watch::Sender<Option<Arc<str>>>,
-    sealed_at_open: Sequence,
+    sealed_before_contact: Sequence,
     guard: DiskGuard,
     metrics: SpoolMetrics,
 }
@@ -132,6 +136,7 @@ impl Spool {
         let store = Store::open(directory)?;
         let (id, next) = read_state(&store, directory, random)?;
         let committed = Sequence::new(next.get() - 1);
+        let sealed_before_contact = read_contact(&store, committed)?;
         let removal = Removal::load(&store)?;
         let counters = Counters { quarantined_batches: removal.quarantined_batches(), ..Counters::default() };
         let shared = Arc::new(Shared {
@@ -144,7 +149,7 @@ impl Spool {
             id: Mutex::new(id),
             committed: watch::Sender::new(committed),
             failure: watch::Sender::new(None),
-            sealed_at_open: committed,
+            sealed_before_contact,
             metrics: SpoolMetrics::new(),
         });
         shared.count_headers(committed)?;
@@ -214,10 +219,20 @@ impl Spool {
         self.shared.committed.subscribe()
     }
 
-    /// The last sequence that was on disk when this process opened the spool; 0 for a new one.
+    /// The last sequence that can have been sent before this process opened the spool: what was on disk when it was first
+    /// opened after the last contact with an aggregator. What was sealed since then was not sent, however often the relay was
+    /// restarted; an aggregator that knows such sequences knows them from other records.
     #[must_use]
-    pub fn sealed_at_open(&self) -> Sequence {
-        self.shared.sealed_at_open
+    pub fn sealed_before_contact(&self) -> Sequence {
+        self.shared.sealed_before_contact
+    }
+
+    /// Notes that an aggregator was heard of, so that everything may be sent from now on; synced. Blocking.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if it can't be written.
+    pub fn note_contact(&self) -> Result<(), SpoolError> {
+        self.shared.store.put_state(&[(STATE_CONTACT, &ANYTHING_MAY_BE_SENT.to_key())])
     }
 
     /// Waits until the spool fails for good and says why. The process should then end, so that it starts anew on files
@@ -243,7 +258,10 @@ impl Spool {
     /// [`SpoolError::Storage`] if it can't be written; the old id then stays.
     pub fn renew_identity(&self, random: [u8; 16]) -> Result<SpoolId, SpoolError> {
         let id = SpoolId::from_random(random);
-        self.shared.store.put_state(&[(STATE_SPOOL_ID, id.to_string().as_bytes())])?;
+        // Under the new id nothing has been sent.
+        self.shared
+            .store
+            .put_state(&[(STATE_SPOOL_ID, id.to_string().as_bytes()), (STATE_CONTACT, &Sequence::new(0).to_key())])?;
         *lock(&self.shared.id) = id;
         Ok(id)
     }
@@ -355,6 +373,16 @@ fn make_directory(directory: &Path) -> Result<(), SpoolError> {
 }
 
 /// The spool's id and next sequence; a new spool gets both.
+/// What was sealed at the first opening since the last contact; this opening, if there was none in between.
+fn read_contact(store: &Store, committed: Sequence) -> Result<Sequence, SpoolError> {
+    let noted = store.state(STATE_CONTACT)?.and_then(|value| Sequence::from_key(&value));
+    if let Some(sealed) = noted.filter(|&sealed| sealed != ANYTHING_MAY_BE_SENT) {
+        return Ok(sealed);
+    }
+    store.put_state(&[(STATE_CONTACT, &committed.to_key())])?;
+    Ok(committed)
+}
+
 fn read_state(store: &Store, directory: &Path, random: [u8; 16]) -> Result<(SpoolId, Sequence), SpoolError> {
     let damaged = |problem: &str| SpoolError::Damaged { directory: directory.to_owned(), problem: problem.to_owned() };
     let Some(format) = store.state(STATE_FORMAT)? else {

@@ -78,7 +78,25 @@ async fn what_was_answered_is_there_after_a_restart() {
     let expected: Vec<_> = (0..10).map(|number| Bytes::from(format!("body {number}"))).collect();
     assert_eq!(bodies(&spool), expected);
     assert_eq!(spool.usage(), SpoolUsage { accepted_total: 0, ..usage });
-    assert_eq!(spool.sealed_at_open(), Sequence::new(10));
+    // No aggregator was heard of between the two openings, so none of it can have been sent.
+    assert_eq!(spool.sealed_before_contact(), Sequence::new(0));
+}
+
+#[tokio::test]
+async fn what_may_have_been_sent_is_what_the_first_opening_after_a_contact_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    spool.append(record("one", 1)).await.unwrap();
+    spool.note_contact().unwrap();
+    spool.append(record("two", 2)).await.unwrap();
+    let (spool, committer) = reopen(&directory, &small(), spool, committer).await;
+    assert_eq!(spool.sealed_before_contact(), Sequence::new(2));
+    spool.append(record("three", 3)).await.unwrap();
+    let (spool, committer) = reopen(&directory, &small(), spool, committer).await;
+    assert_eq!(spool.sealed_before_contact(), Sequence::new(2), "nobody was heard of since");
+    spool.renew_identity([9; 16]).unwrap();
+    let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
+    assert_eq!(spool.sealed_before_contact(), Sequence::new(0), "nothing was sent under the new id");
 }
 
 /// As after `kill -9`: nothing was closed or flushed.

@@ -242,6 +242,7 @@ async fn talk(mut send: SendStream, mut messages: mpsc::Receiver<FromAggregator>
         server_time: Timestamp::now(),
         window,
         stored_up_to,
+        highest_stored: None,
     };
     write_frame(&mut send, &welcome, MAX_CONTROL_FRAME).await.ok()?;
     while let Some(message) = messages.recv().await {

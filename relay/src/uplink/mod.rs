@@ -129,7 +129,7 @@ enum Round {
 impl Link {
     fn new(parts: UplinkParts, metrics: UplinkMetrics, random: fn() -> u64) -> Self {
         let UplinkParts { identity, spool, projects, outcomes, config, status } = parts;
-        let memory = Memory { highest_sent: spool.sealed_at_open(), has_progressed: false, reported: None };
+        let memory = Memory { highest_sent: spool.sealed_before_contact(), has_progressed: false, reported: None };
         Self {
             identity,
             spool,

@@ -68,8 +68,8 @@ impl<'a> Session<'a> {
         let patience = link.config.connect_timeout.get();
         let begun = timeout(patience, greet(link, &connection)).await;
         let begun = begun.unwrap_or(Err(LinkError::Timeout { waiting_to: "be welcomed", seconds: patience.as_secs() }));
-        let (control, receive, window, stored_up_to) = begun.map_err(|error| error.or_cause(&connection))?;
-        reconcile(link, stored_up_to).await?;
+        let (control, receive, window, stored) = begun.map_err(|error| error.or_cause(&connection))?;
+        reconcile(link, stored).await?;
         let (sender, messages) = mpsc::channel(MESSAGES_AHEAD);
         let own =
             Window { batches: link.config.max_in_flight_batches, bytes: link.config.max_in_flight_bytes.as_u64() };
@@ -292,7 +292,7 @@ enum Heard {
     Other,
 }
 
-async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, RecvStream, Window, Sequence), LinkError> {
+async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, RecvStream, Window, Stored), LinkError> {
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| LinkError::Dial(error.into()))?;
     let hello = FromRelay::Hello {
         protocol: PROTOCOL_VERSION,
@@ -302,7 +302,7 @@ async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, Recv
     };
     write_frame(&mut send, &hello, MAX_CONTROL_FRAME).await?;
     match read_frame(&mut receive, MAX_CONTROL_FRAME).await? {
-        FromAggregator::Welcome { protocol, version, server_time, window, stored_up_to } => {
+        FromAggregator::Welcome { protocol, version, server_time, window, stored_up_to, highest_stored } => {
             tracing::debug!(protocol, version, %stored_up_to, "welcomed");
             let now = Timestamp::now();
             let skew = now.since(server_time).max(server_time.since(now)).as_secs();
@@ -312,7 +312,8 @@ async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, Recv
                     "the clocks of relay and aggregator differ, see to time synchronisation"
                 );
             }
-            Ok((send, receive, window, stored_up_to))
+            let stored = Stored { up_to: stored_up_to, highest: highest_stored.unwrap_or(stored_up_to) };
+            Ok((send, receive, window, stored))
         }
         other => Err(LinkError::Protocol(format!("expected a welcome, got {}", name_of(&other)))),
     }
@@ -329,17 +330,27 @@ const fn name_of(message: &FromAggregator) -> &'static str {
 }
 
 /// Deletes what the aggregator has, unless that speaks of other records than ours (module docs).
-async fn reconcile(link: &Link, stored_up_to: Sequence) -> Result<(), LinkError> {
+async fn reconcile(link: &Link, stored: Stored) -> Result<(), LinkError> {
     let known = link.highest_sent();
     let spool = link.spool.clone();
-    let forgotten = blocking(move || spool.forget_stored(stored_up_to.min(known))).await?;
+    let forgotten = blocking(move || spool.forget_stored(stored.up_to.min(known))).await?;
     if forgotten > 0 {
-        tracing::info!(batches = forgotten, %stored_up_to, "the aggregator has these batches already");
+        tracing::info!(batches = forgotten, stored_up_to = %stored.up_to, "the aggregator has these batches already");
     }
-    if stored_up_to > known {
-        return Err(LinkError::TurnedBack { stored_up_to, known });
+    if stored.highest > known {
+        return Err(LinkError::TurnedBack { stored_up_to: stored.highest, known });
     }
-    Ok(())
+    let spool = link.spool.clone();
+    blocking(move || spool.note_contact()).await
+}
+
+/// What the aggregator has of this spool.
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    /// Everything up to here.
+    up_to: Sequence,
+    /// The highest of all.
+    highest: Sequence,
 }
 
 /// Reads the control stream until it ends; frames can't be read piecemeal, so this is a task of its own. When the

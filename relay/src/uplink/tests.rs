@@ -228,7 +228,10 @@ async fn what_the_aggregator_says_it_has_is_not_sent() {
     let authority = Arc::new(Authority::new());
     let mut aggregator = FakeAggregator::start(&authority);
     aggregator.set_stored_up_to(2);
-    let relay = Relay::with_batches(3).await.restarted().await;
+    let relay = Relay::with_batches(3).await;
+    // So that the batches may have been sent before the restart.
+    relay.spool.note_contact().unwrap();
+    let relay = relay.restarted().await;
     let mut running = relay.start(authority.relay(&[aggregator.address]));
     let batch = aggregator.batch().await;
     assert_eq!(batch.header.first.get(), 3);
@@ -252,6 +255,23 @@ async fn a_spool_that_was_turned_back_loses_nothing() {
     for _ in 0..3 {
         let batch = aggregator.batch().await;
         assert_eq!(batch.header.spool_id, spool_id);
+        batch.ack();
+    }
+    until_spooled(&relay, &mut running, 0).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_spool_that_was_turned_back_and_restarted_before_any_contact_loses_nothing() {
+    let authority = Arc::new(Authority::new());
+    let mut aggregator = FakeAggregator::start(&authority);
+    aggregator.set_stored_up_to(2);
+    let relay = Relay::with_batches(3).await.restarted().await;
+    let old = relay.spool.id();
+    let mut running = relay.start(authority.relay(&[aggregator.address]));
+    for _ in 0..3 {
+        let batch = aggregator.batch().await;
+        assert_ne!(batch.header.spool_id, old);
         batch.ack();
     }
     until_spooled(&relay, &mut running, 0).await;

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::Database;
 use crate::fleet::{Authority, Fleet};
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
-use crate::journal::{Journal, JournalConfig};
+use crate::journal::{Journal, JournalCommitter, JournalConfig};
 use picket_common::wire::CloseCode;
 
 /// Nothing in these tests takes near so long; it turns a hang into a failure.
@@ -45,6 +45,7 @@ pub(super) struct TestAggregator {
     pub(super) registry: Registry,
     pub(super) shutdown: CancellationToken,
     pub(super) server: JoinHandle<()>,
+    _committer: JournalCommitter,
     _directory: TempDir,
 }
 
@@ -57,7 +58,7 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
     let database = Database::open(&directory.path().join("picket.db")).await.unwrap();
     let authority = Authority::open_or_create(&directory.path().join("authority"), Timestamp::now()).unwrap();
     let fleet = Fleet::new(database.pool().clone(), Arc::new(authority));
-    let (journal, _committer) = Journal::open(&directory.path().join("journal"), journal).unwrap();
+    let (journal, committer) = Journal::open(&directory.path().join("journal"), journal).unwrap();
     let (projects, watched) = watch::channel(Arc::new(ConfigSnapshot::default()));
     let (outcome_sink, outcomes) = mpsc::channel(16);
     let live = LiveRelays::default();
@@ -86,6 +87,7 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
         registry,
         shutdown,
         server,
+        _committer: committer,
         _directory: directory,
     }
 }

@@ -11,7 +11,8 @@ use picket_common::timestamp::Timestamp;
 
 use super::error::PageError;
 use super::issue_heading::IssueHeading;
-use super::layout::{Layout, rendered};
+use super::layout::Layout;
+use super::rendered::rendered;
 use crate::issues::IssueId;
 use crate::query::{IssueSummary, StoredEvent};
 use crate::web::event_view::EventView;

@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use super::error::PageError;
 use super::issue_heading::IssueHeading;
-use super::layout::{Layout, rendered};
+use super::layout::Layout;
 use super::onboarding::FirstSteps;
+use super::rendered::rendered;
 use crate::projects::Project;
 use crate::query::{IssueFilter, IssuePage};
 use crate::web::session::Viewer;

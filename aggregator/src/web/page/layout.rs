@@ -1,9 +1,5 @@
 //! What surrounds every page.
 
-use askama::Template;
-use axum::response::Html;
-
-use super::error::PageError;
 use crate::web::asset;
 
 /// The facts that the surrounding template needs.
@@ -27,9 +23,4 @@ impl<'a> Layout<'a> {
     pub(crate) fn anonymous(title: &'a str) -> Self {
         Self { title, viewer: None, style_address: asset::style_address(), icon_address: asset::ICON_PATH }
     }
-}
-
-/// Renders a page's template.
-pub(crate) fn rendered(page: &impl Template) -> Result<Html<String>, PageError> {
-    page.render().map(Html).map_err(|error| PageError::failed("rendering the page", &error))
 }

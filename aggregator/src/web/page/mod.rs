@@ -7,3 +7,4 @@ pub(crate) mod issue_list;
 pub(crate) mod layout;
 pub(crate) mod onboarding;
 pub(crate) mod project_list;
+pub(crate) mod rendered;

@@ -11,7 +11,8 @@ use picket_common::timestamp::Timestamp;
 use serde::Deserialize;
 
 use super::error::PageError;
-use super::layout::{Layout, rendered};
+use super::layout::Layout;
+use super::rendered::rendered;
 use crate::projects::{Project, ProjectError};
 use crate::web::session::Viewer;
 use crate::web::when::When;
