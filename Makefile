@@ -36,6 +36,7 @@ test:
 	$(BUILD) --features $(FAILPOINTS)
 	@mkdir -p $(CARGO_TARGET_DIR)/failpoints
 	cp $(CARGO_TARGET_DIR)/debug/picket-relay $(CARGO_TARGET_DIR)/debug/picket-aggregator $(CARGO_TARGET_DIR)/failpoints/
+	cargo test --workspace --features $(FAILPOINTS) --test journal_failpoints
 	$(BUILD)
 	cargo test --workspace --no-fail-fast
 
