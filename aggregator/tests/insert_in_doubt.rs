@@ -9,9 +9,11 @@ use picket_aggregator::events::EventsStore;
 use picket_aggregator::events::config::ClickHouseConfig;
 use picket_aggregator::events::insert::Block;
 use picket_aggregator::events::row::EventRow;
+use picket_common::timestamp::Timestamp;
 use uuid::Uuid;
 
 const HOUR: i64 = 3_600_000;
+const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
 /// Six events of two issues over three hours, five users.
 fn block() -> Block {
@@ -62,7 +64,7 @@ async fn a_plan_in_doubt_ends_in_each_event_stored_and_counted_once() {
     store.insert(plan, &block).await.unwrap();
     assert_stored_once(&store, "repeated under the same token").await;
 
-    store.insert_in_doubt(plan, &block).await.unwrap();
+    store.insert_in_doubt(plan, &block, NOW).await.unwrap();
     assert_stored_once(&store, "in doubt, but nothing was missing").await;
 
     // What a kill between the token and the part leaves: the token is known, the rows are not there.
@@ -70,14 +72,21 @@ async fn a_plan_in_doubt_ends_in_each_event_stored_and_counted_once() {
         delete_all(&store, table).await;
         store.insert(plan, &block).await.unwrap();
         assert_eq!(count(&store, &format!("SELECT count() FROM {table}")).await, 0, "the token alone keeps rows out");
-        store.insert_in_doubt(plan, &block).await.unwrap();
+        store.insert_in_doubt(plan, &block, NOW).await.unwrap();
         assert_stored_once(&store, &format!("{table} lost its rows")).await;
     }
 
     // What a kill between a part and the view's part leaves.
     delete_all(&store, "issue_hourly").await;
-    store.insert_in_doubt(plan, &block).await.unwrap();
+    store.insert_in_doubt(plan, &block, NOW).await.unwrap();
     assert_stored_once(&store, "the counts were lost").await;
+
+    // After the retention rows are meant to be gone, and counts of all time stay as they are.
+    let later = NOW.plus(std::time::Duration::from_secs(91 * 24 * 3600));
+    delete_all(&store, "events").await;
+    store.insert_in_doubt(plan, &block, later).await.unwrap();
+    assert_eq!(count(&store, "SELECT count() FROM events").await, 0);
+    assert_eq!(count(&store, "SELECT sum(count) FROM issue_hourly").await, 6);
 
     store.close().await.unwrap();
 }

@@ -9,21 +9,32 @@
 //! insert under the plan's tokens ▸ rows missing? insert them anew ▸ hours that disagree with the events? count them anew
 //! ```
 //!
-//! Each step may itself be cut off and repeated. Only plans in doubt come here: it reads the ids of a partition.
+//! Each step may itself be cut off and repeated, and has limited time. Only plans in doubt come here: it reads the ids of a
+//! partition. Not resolved: `outcomes`, whose rows carry nothing to look for; a kill between token and part loses one plan's.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clickhouse::Row;
+use picket_common::timestamp::Timestamp;
 use serde::Deserialize;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::insert::Block;
-use super::{EventsError, EventsStore};
+use super::row::EventRow;
+use super::{EventsError, EventsStore, within};
 
-/// A server may still be at work on an insert whose answer was lost; its rows appear within this time or not at all.
+/// A server may still be about to show the rows of an insert whose answer was lost: between token and part lies a rename.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Longest time for a look at the tables.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest time for counting hours anew; rewriting the parts of `issue_hourly` is the most of it.
+const RECOUNT_TIMEOUT: Duration = Duration::from_secs(900);
+/// How far ahead of its receipt an event may claim to have happened; see `process/row.rs`.
+const AHEAD_MILLIS: i64 = 60_000;
+const DAY_MILLIS: i64 = 24 * 3_600_000;
 /// Ids in one query.
 const CHUNK: usize = 5_000;
 
@@ -50,28 +61,45 @@ impl EventsStore {
     ///
     /// # Errors
     /// [`EventsError`]; to be repeated then.
-    pub async fn insert_in_doubt(&self, plan: Uuid, block: &Block) -> Result<(), EventsError> {
+    pub async fn insert_in_doubt(&self, plan: Uuid, block: &Block, now: Timestamp) -> Result<(), EventsError> {
         self.insert(plan, block).await?;
         for table in ["event_payloads", "events"] {
-            if self.missing(table, block).await?.is_empty() {
-                continue;
-            }
-            tokio::time::sleep(SETTLE).await;
-            let missing = self.missing(table, block).await?;
-            if missing.is_empty() {
-                continue;
-            }
-            warn!(%plan, table, rows = missing.len(), "an interrupted insert left its token without its rows, adding them");
-            let positions: Vec<_> =
-                (0..block.events.len()).filter(|&at| missing.contains(&key_at(block, at))).collect();
-            self.insert_positions(Uuid::new_v4(), table, block, &positions).await?;
+            self.add_missing(plan, table, block, now).await?;
         }
-        self.recount_hours(plan, block).await
+        within(RECOUNT_TIMEOUT, self.recount_hours(plan, block, now)).await
     }
 
-    /// The events of the block that a table lacks.
-    async fn missing(&self, table: &str, block: &Block) -> Result<HashSet<(u64, Uuid)>, EventsError> {
-        let mut missing: HashSet<_> = (0..block.events.len()).map(|at| key_at(block, at)).collect();
+    /// Adds the rows that a table lacks although their token is known, under a second token.
+    async fn add_missing(
+        &self,
+        plan: Uuid,
+        table: &'static str,
+        block: &Block,
+        now: Timestamp,
+    ) -> Result<(), EventsError> {
+        if within(LOOK_TIMEOUT, self.missing(table, block, now)).await?.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(SETTLE).await;
+        let missing = within(LOOK_TIMEOUT, self.missing(table, block, now)).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        warn!(%plan, table, rows = missing.len(), "an interrupted insert left its token without its rows, adding them");
+        let positions: Vec<_> = (0..block.events.len()).filter(|&at| missing.contains(&key_at(block, at))).collect();
+        // The same token until an insert under it was answered: one that timed out may still be at work.
+        let turn = self.second_tokens.load(Ordering::Relaxed);
+        let token = format!("{plan}/{}-{turn}", self.instance);
+        self.insert_positions(&token, table, block, &positions).await?;
+        self.second_tokens.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The events of the block that a table lacks. Those past their retention are meant to be gone.
+    async fn missing(&self, table: &str, block: &Block, now: Timestamp) -> Result<HashSet<(u64, Uuid)>, EventsError> {
+        let is_kept =
+            |at: &usize| block.events.get(*at).is_some_and(|event| expiry(event, event.received_at) > now.as_i64());
+        let mut missing: HashSet<_> = (0..block.events.len()).filter(is_kept).map(|at| key_at(block, at)).collect();
         for events in block.events.chunks(CHUNK) {
             let ids: Vec<String> = events.iter().map(|event| event.event_id.to_string()).collect();
             let received = || events.iter().map(|event| event.received_at);
@@ -94,29 +122,40 @@ impl EventsStore {
         Ok(missing)
     }
 
-    /// Makes the hours that the block touches agree with the events.
-    async fn recount_hours(&self, plan: Uuid, block: &Block) -> Result<(), EventsError> {
-        let touched: BTreeSet<IssueHour> = block
-            .events
-            .iter()
-            .map(|event| (event.project_id, event.issue_id, hour_of_millis(event.timestamp)))
-            .collect();
+    /// Makes the hours that the block touches agree with the events. Hours that may hold expired events are left alone: their
+    /// counts are of all time, the events are not.
+    async fn recount_hours(&self, plan: Uuid, block: &Block, now: Timestamp) -> Result<(), EventsError> {
+        let is_whole = |event: &&EventRow| {
+            let hour_began = i64::from(hour_of_millis(event.timestamp)) * 1000;
+            expiry(event, hour_began - AHEAD_MILLIS) > now.as_i64()
+        };
+        let hour = |event: &EventRow| (event.project_id, event.issue_id, hour_of_millis(event.timestamp));
+        let touched: BTreeSet<IssueHour> = block.events.iter().filter(is_whole).map(hour).collect();
         let touched: Vec<_> = touched.into_iter().collect();
         for hours in touched.chunks(CHUNK) {
-            let counted = self.hour_counts(HOURS_COUNTED, hours).await?;
-            let stored = self.hour_counts(HOURS_STORED, hours).await?;
-            let wrong: Vec<_> = stored.symmetric_difference(&counted).map(|&(hour, _)| hour).collect();
-            let wrong: Vec<_> = wrong.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+            let wrong = self.wrong_hours(hours).await?;
             if wrong.is_empty() {
                 continue;
             }
             warn!(%plan, hours = wrong.len(), "an interrupted insert left counts that disagree with its events, counting anew");
             // Cut off between the two, the hours are missing; the plan is still pending then and comes here again.
-            for statement in [DELETE_HOURS, COUNT_HOURS] {
-                self.client.query(&statement.replace("{hours}", &tuples(&wrong))).execute().await?;
+            for statement in [STOP_DELETING, DELETE_HOURS, COUNT_HOURS] {
+                let client = self.client.clone().with_setting("insert_deduplicate", "0");
+                client.query(&statement.replace("{hours}", &tuples(&wrong))).execute().await?;
+            }
+            let still_wrong = self.wrong_hours(&wrong).await?.len();
+            if still_wrong > 0 {
+                return Err(EventsError::Recount { hours: still_wrong });
             }
         }
         Ok(())
+    }
+
+    async fn wrong_hours(&self, hours: &[IssueHour]) -> Result<Vec<IssueHour>, EventsError> {
+        let counted = self.hour_counts(HOURS_COUNTED, hours).await?;
+        let stored = self.hour_counts(HOURS_STORED, hours).await?;
+        let wrong: BTreeSet<_> = stored.symmetric_difference(&counted).map(|&(hour, _)| hour).collect();
+        Ok(wrong.into_iter().collect())
     }
 
     async fn hour_counts(&self, query: &str, hours: &[IssueHour]) -> Result<HashSet<(IssueHour, u64)>, EventsError> {
@@ -133,6 +172,10 @@ const HOURS_STORED: &str =
     FROM events WHERE (project_id, issue_id, toUnixTimestamp(toStartOfHour(toDateTime(timestamp, 'UTC')))) IN ({hours})
     GROUP BY project_id, issue_id, hour";
 
+// One that an earlier try began and did not see through would run beside ours.
+const STOP_DELETING: &str =
+    "KILL MUTATION WHERE database = currentDatabase() AND table = 'issue_hourly' AND NOT is_done SYNC";
+
 const DELETE_HOURS: &str = "ALTER TABLE issue_hourly DELETE
     WHERE (project_id, issue_id, toUnixTimestamp(hour)) IN ({hours}) SETTINGS mutations_sync = 2";
 
@@ -145,6 +188,11 @@ const COUNT_HOURS: &str = "INSERT INTO issue_hourly
 
 fn key_at(block: &Block, position: usize) -> (u64, Uuid) {
     block.events.get(position).map(|event| (event.project_id, event.event_id)).unwrap_or_default()
+}
+
+/// When an event that was received at `received_at` is past its retention.
+fn expiry(event: &EventRow, received_at: i64) -> i64 {
+    received_at + i64::from(event.retention_days) * DAY_MILLIS
 }
 
 fn hour_of_millis(millis: i64) -> u32 {

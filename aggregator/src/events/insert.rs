@@ -37,26 +37,27 @@ impl EventsStore {
     pub async fn insert(&self, plan: Uuid, block: &Block) -> Result<(), EventsError> {
         let all: Vec<_> = (0..block.events.len()).collect();
         // The payload first: once an event is counted it can be opened.
+        let token = plan.to_string();
         for table in ["event_payloads", "events"] {
-            self.insert_positions(plan, table, block, &all).await?;
+            self.insert_positions(&token, table, block, &all).await?;
         }
         if !block.outcomes.is_empty() {
-            let client = self.with_token(plan, "outcomes", "all");
+            let client = self.with_token(&token, "outcomes", "all");
             within(INSERT_TIMEOUT, insert_rows(&client, "outcomes", block.outcomes.iter())).await?;
         }
         Ok(())
     }
 
-    /// Inserts some of the block's events into one of the two tables, each partition as one block.
+    /// Inserts some of the block's events into one of the two tables, each partition as one block under `token`.
     pub(super) async fn insert_positions(
         &self,
-        plan: Uuid,
+        token: &str,
         table: &'static str,
         block: &Block,
         positions: &[usize],
     ) -> Result<(), EventsError> {
         for (partition, positions) in partitions(&block.events, positions) {
-            let client = self.with_token(plan, table, &partition);
+            let client = self.with_token(token, table, &partition);
             let insert = async {
                 if table == "event_payloads" {
                     return insert_payloads(&client, block, &positions).await;
@@ -69,8 +70,8 @@ impl EventsStore {
         Ok(())
     }
 
-    fn with_token(&self, plan: Uuid, table: &str, partition: &str) -> Client {
-        self.client.clone().with_setting("insert_deduplication_token", format!("{plan}/{table}/{partition}"))
+    fn with_token(&self, token: &str, table: &str, partition: &str) -> Client {
+        self.client.clone().with_setting("insert_deduplication_token", format!("{token}/{table}/{partition}"))
     }
 }
 

@@ -11,9 +11,11 @@ mod migration;
 pub mod row;
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use clickhouse::Client;
+use uuid::Uuid;
 
 use config::{ClickHouseConfig, EMBEDDED};
 use embedded::{Engine, EngineError, EngineOptions};
@@ -59,6 +61,12 @@ pub enum EventsError {
     /// ClickHouse did not answer in time; whether it did what was asked is not known.
     #[error("ClickHouse did not answer within {0:?}; is the server at clickhouse.url alive and reachable?")]
     Timeout(Duration),
+    /// Counts were made anew and disagree with the events again.
+    #[error("the counts of {hours} hours disagree with the events after counting anew")]
+    Recount {
+        /// How many.
+        hours: usize,
+    },
     /// A query failed.
     #[error("asking ClickHouse failed: {0}")]
     Query(#[from] clickhouse::error::Error),
@@ -75,6 +83,9 @@ impl EventsError {
 pub struct EventsStore {
     client: Client,
     engine: Option<Engine>,
+    /// Tells this process's second tokens from those of others; see `in_doubt`.
+    instance: Uuid,
+    second_tokens: AtomicU64,
 }
 
 impl EventsStore {
@@ -100,7 +111,7 @@ impl EventsStore {
             .with_setting("insert_deduplicate", "1")
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
         within(MIGRATION_TIMEOUT, migration::run(&client)).await?;
-        Ok(Self { client, engine })
+        Ok(Self { client, engine, instance: Uuid::new_v4(), second_tokens: AtomicU64::new(0) })
     }
 
     /// A client for queries.

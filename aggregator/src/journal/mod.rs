@@ -351,12 +351,13 @@ impl Journal {
         self.finish_plan_with(new_cursor, &[], Timestamp::now())
     }
 
-    /// Which of these events a finished plan stored lately, in their order.
+    /// Which of these events a finished plan stored in the 48 hours before `at`, in their order. The same answer whenever it
+    /// is asked within two days of `at`, but for plans finished meanwhile.
     ///
     /// # Errors
     /// [`JournalError::Read`].
-    pub fn known_events(&self, events: &[EventKey]) -> Result<Vec<bool>, JournalError> {
-        self.shared.store.known_events(events)
+    pub fn known_events(&self, events: &[EventKey], at: Timestamp) -> Result<Vec<bool>, JournalError> {
+        self.shared.store.known_events(events, at)
     }
 
     /// As [`Self::finish_plan`], and notes in the same write that these events are stored.

@@ -4,9 +4,10 @@
 //! recent_events  project: u64 BE | event id: 16 bytes  ──▶ seconds since the epoch: u64 BE
 //! ```
 //!
-//! Keys are written in the transaction that finishes the plan that stored the events, never before: so a plan that is
-//! carried out a second time finds the same keys as the first time, and makes the same block. They are forgotten after
-//! [`MEMORY`], when RocksDB compacts.
+//! Keys are written in the transaction that finishes the plan that stored the events, never before; and whether one counts
+//! is decided by the time at which a plan was made, not by when it is carried out. So a plan that is carried out a second
+//! time finds the same as the first time, and makes the same block. Keys stay for twice as long as they can count, and go
+//! when RocksDB compacts after that; a plan that is pending for longer than [`MEMORY`] may see an id as new.
 
 use std::time::Duration;
 
@@ -53,10 +54,20 @@ pub(super) fn options() -> Options {
     options
 }
 
+/// Whether an event noted so counts as stored for a plan made at `at`.
+pub(super) fn is_known(value: &[u8], at: Timestamp) -> bool {
+    age(value, at).is_none_or(|age| age <= MEMORY.as_secs())
+}
+
 fn is_forgotten(value: &[u8], now: Timestamp) -> bool {
-    // A value that is none of ours is kept: losing it could count an event twice.
-    let Ok(bytes) = value.try_into() else { return false };
-    now.as_seconds().saturating_sub(u64::from_be_bytes(bytes)) > MEMORY.as_secs()
+    age(value, now).is_some_and(|age| age > 2 * MEMORY.as_secs())
+}
+
+/// Seconds from the noting to `at`. `None` for a value that is none of ours: it is kept and counts, since losing it could
+/// count an event twice.
+fn age(value: &[u8], at: Timestamp) -> Option<u64> {
+    let noted = u64::from_be_bytes(value.try_into().ok()?);
+    Some(at.as_seconds().saturating_sub(noted))
 }
 
 #[cfg(test)]
@@ -64,11 +75,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_id_is_forgotten_after_its_time_and_an_odd_value_never() {
+    fn an_event_id_counts_for_its_time_is_kept_for_twice_that_and_an_odd_value_counts_for_ever() {
         let noted = Timestamp::from_millis(1_763_820_306_789);
-        assert!(!is_forgotten(&value(noted), noted.plus(MEMORY)));
-        assert!(is_forgotten(&value(noted), noted.plus(MEMORY + Duration::from_secs(2))));
-        assert!(!is_forgotten(b"odd", Timestamp::LATEST));
+        let second = Duration::from_secs(1);
+        assert!(is_known(&value(noted), noted.plus(MEMORY)));
+        assert!(!is_known(&value(noted), noted.plus(MEMORY + 2 * second)));
+        assert!(!is_forgotten(&value(noted), noted.plus(2 * MEMORY)));
+        assert!(is_forgotten(&value(noted), noted.plus(2 * MEMORY + 2 * second)));
+        assert!(is_known(b"odd", Timestamp::LATEST) && !is_forgotten(b"odd", Timestamp::LATEST));
     }
 
     #[test]

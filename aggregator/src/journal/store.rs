@@ -180,14 +180,14 @@ impl Store {
     }
 
     /// Which of these events are noted as stored.
-    pub(super) fn known_events(&self, events: &[EventKey]) -> Result<Vec<bool>, JournalError> {
+    pub(super) fn known_events(&self, events: &[EventKey], at: Timestamp) -> Result<Vec<bool>, JournalError> {
         let family = self.family(RECENT_EVENTS)?;
         let keys: Vec<_> = events.iter().map(|event| recent_events::key(*event)).collect();
         let found = self.database.batched_multi_get_cf(family, &keys, false);
-        found
-            .into_iter()
-            .map(|value| value.map(|value| value.is_some()).map_err(|source| self.read_error(source)))
-            .collect()
+        let is_known = |value: Option<rocksdb::DBPinnableSlice<'_>>| {
+            value.is_some_and(|value| recent_events::is_known(&value, at))
+        };
+        found.into_iter().map(|value| value.map(is_known).map_err(|source| self.read_error(source))).collect()
     }
 
     // What transactions hold.

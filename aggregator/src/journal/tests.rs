@@ -366,13 +366,13 @@ async fn events_of_a_finished_plan_are_known_also_after_reopening() {
     let event = |byte| (picket_common::ids::ProjectId::new(1), picket_common::ids::EventId::from_random([byte; 16]));
     {
         let (journal, committer) = Journal::open(directory.path(), &JournalConfig::default()).unwrap();
-        assert_eq!(journal.known_events(&[event(1)]).unwrap(), [false]);
+        assert_eq!(journal.known_events(&[event(1)], Timestamp::now()).unwrap(), [false]);
         journal.finish_plan_with(journal.cursor(), &[event(1)], Timestamp::now()).unwrap();
         drop(journal);
         tokio::task::spawn_blocking(move || committer.shutdown()).await.unwrap();
     }
     let (journal, _committer) = Journal::open(directory.path(), &JournalConfig::default()).unwrap();
-    assert_eq!(journal.known_events(&[event(1), event(2)]).unwrap(), [true, false]);
+    assert_eq!(journal.known_events(&[event(1), event(2)], Timestamp::now()).unwrap(), [true, false]);
 }
 
 /// A waiter without an answer would hold its relay's stream, and the aggregator would look alive.

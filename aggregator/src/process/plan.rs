@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use picket_common::ids::ProjectId;
 use picket_common::project_config::ConfigSnapshot;
+use picket_common::timestamp::Timestamp;
 use picket_common::wire::BatchHeader;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -20,6 +21,8 @@ pub struct InsertPlan {
     first: u64,
     /// One past the last entry: the cursor when the plan is finished.
     end: u64,
+    /// When it was made: decides which event ids count as known, however late the plan is carried out.
+    made_at: Timestamp,
     /// The projects there are and how many days they keep events. Part of the plan, because it decides the partition of a
     /// row and so its token: a setting changed between two tries must not make a second block of the same events.
     retention: BTreeMap<ProjectId, u16>,
@@ -28,9 +31,21 @@ pub struct InsertPlan {
 impl InsertPlan {
     /// Plans the entries from `first` up to `end` under the projects' present settings.
     #[must_use]
-    pub fn new(id: Uuid, first: JournalPosition, end: JournalPosition, projects: &ConfigSnapshot) -> Self {
+    pub fn new(
+        id: Uuid,
+        first: JournalPosition,
+        end: JournalPosition,
+        projects: &ConfigSnapshot,
+        made_at: Timestamp,
+    ) -> Self {
         let retention = projects.projects.iter().map(|project| (project.id, project.retention_days)).collect();
-        Self { id, first: first.get(), end: end.get(), retention }
+        Self { id, first: first.get(), end: end.get(), made_at, retention }
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub const fn made_at(&self) -> Timestamp {
+        self.made_at
     }
 
     /// How many days a project keeps events; `None` if there is no such project.
@@ -150,6 +165,7 @@ mod tests {
             JournalPosition::new(3),
             JournalPosition::new(9),
             &ConfigSnapshot::default(),
+            Timestamp::from_millis(5),
         );
         assert_eq!(InsertPlan::from_bytes(&plan.to_bytes()).unwrap(), plan);
         assert_eq!(plan.positions(), 6);

@@ -154,7 +154,7 @@ impl Worker {
             return Ok(());
         };
         let projects = Arc::clone(&self.projects.borrow());
-        let new = InsertPlan::new(Uuid::new_v4(), self.journal.cursor(), plan_end, &projects);
+        let new = InsertPlan::new(Uuid::new_v4(), self.journal.cursor(), plan_end, &projects, Timestamp::now());
         let bytes = new.to_bytes();
         self.blocking(move |journal| journal.put_plan(&bytes)).await?;
         self.carry_out(&new, Insert::First).await
@@ -198,7 +198,8 @@ impl Worker {
         let mut prepared = tokio::task::spawn_blocking(move || pipeline::prepare(&entries, threads)).await?;
         pipeline::drop_unknown_projects(&mut prepared, plan);
         let events = prepared.event_keys();
-        let known = self.blocking(move |journal| journal.known_events(&events)).await?;
+        let made_at = plan.made_at();
+        let known = self.blocking(move |journal| journal.known_events(&events, made_at)).await?;
         pipeline::drop_duplicates(&mut prepared, &known);
         let events = prepared.event_keys();
         if prepared.unreadable_records > 0 {
@@ -210,7 +211,7 @@ impl Worker {
 
         match insert {
             Insert::First => self.events.insert(plan.id, &block).await?,
-            Insert::InDoubt => self.events.insert_in_doubt(plan.id, &block).await?,
+            Insert::InDoubt => self.events.insert_in_doubt(plan.id, &block, Timestamp::now()).await?,
         }
         fail::fail_point!("process::after_insert_before_cursor", |_| std::process::abort());
         let plan_end = plan.end();

@@ -98,6 +98,7 @@ impl<'a> Session<'a> {
         loop {
             self.fill().await?;
             let next_due = self.in_flight.next_due();
+            let has_room = self.in_flight.room().is_some();
             tokio::select! {
                 () = stop.cancelled() => {
                     self.drain().await?;
@@ -114,7 +115,8 @@ impl<'a> Session<'a> {
                 Some(delivery) = self.deliveries.join_next() => self.settle(delivery?).await?,
                 // The spool outlives the session, so this is never an error.
                 _ = self.committed.changed() => {}
-                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
+                // Not while the window is full: what is due could not be sent, and the branch would be ready for ever.
+                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() && has_room => {}
                 _ = ticks.tick() => self.report().await?,
             }
         }

@@ -52,7 +52,7 @@ fn plan() -> InsertPlan {
         retention_days: 30,
     };
     let projects = ConfigSnapshot { revision: 1, projects: vec![project] };
-    InsertPlan::new(Uuid::nil(), JournalPosition::START, JournalPosition::new(9), &projects)
+    InsertPlan::new(Uuid::nil(), JournalPosition::START, JournalPosition::new(9), &projects, Timestamp::EPOCH)
 }
 
 fn outcomes(block: &Block) -> Vec<(&str, &str, u64)> {
