@@ -122,11 +122,11 @@ end() {
 # The relay first: what it has taken it keeps.
 stop() {
     trap '' HUP INT TERM
+    rm -f "$RUN/pids"
     [ -n "$RELAY_PID$AGGREGATOR_PID" ] || return 0
     say 'stopping'
     end 'the relay' "$RELAY_PID"
     end 'the aggregator' "$AGGREGATOR_PID"
-    rm -f "$RUN/pids"
 }
 
 # --- the run -------------------------------------------------------------------------------------------------------
@@ -138,6 +138,7 @@ mkdir -p "$RUN"
 chmod 700 "$RUN"
 exec 9>>"$RUN/lock"
 flock -n 9 || refuse_second_run
+note_pids
 require_free tcp 8000 'the pages'
 require_free tcp 8001 "the aggregator's metrics"
 require_free udp 7443 'the link between relay and aggregator'

@@ -148,8 +148,8 @@ async fn claim(shared: &Shared, relay_id: RelayId, spool_id: SpoolId) -> Result<
             Close::new(CloseCode::Internal, "the registry can't be read at the moment")
         })?;
         let reason = format!(
-            "spool {spool_id} belongs to relay {owner}: if this host joined again, revoke that one; \
-             if the data directory was copied, give this host one of its own"
+            "spool {spool_id} belongs to relay {owner}; this relay goes on under a new spool id. If the host joined again, \
+             revoke that relay; if the data directory was copied, look for the other copy"
         );
         // A relay that was revoked and joined again under a new id brings its spool along.
         let replaced = match allowed.contains(&owner) {

@@ -1,4 +1,5 @@
-//! Repairs JSON that SDKs break in known ways, so that no event that was answered 200 is lost to a strict parser.
+//! Repairs JSON that SDKs break in known ways, so that no event that was answered 200 is lost to a strict parser
+//! for one of these reasons.
 //!
 //! | what came | what it becomes |
 //! | --- | --- |

@@ -1,7 +1,6 @@
 //! The `[spool]` section: how much the spool may hold, how it groups commits, what it leaves free on the disk.
 
 use picket_common::config::{ByteSize, InvalidValue, Validate};
-use picket_common::wire::MAX_BATCH_RAW;
 use serde::{Deserialize, Serialize};
 
 /// The `[spool]` section of `relay.toml`.
@@ -57,8 +56,9 @@ impl Validate for SpoolConfig {
         at_least("spool.batch_records", self.batch_records as u64, 1)?;
         at_least("spool.queue_records", self.queue_records as u64, 1)?;
         at_least("spool.queue_bytes", self.queue_bytes.as_u64(), ByteSize::mib(1).as_u64())?;
-        if self.batch_bytes.as_u64() > MAX_BATCH_RAW as u64 / 2 {
-            let most = ByteSize::bytes(MAX_BATCH_RAW as u64 / 2);
+        // A batch becomes one insert at the least, and ClickHouse must take that as one block.
+        let most = ByteSize::mib(64);
+        if self.batch_bytes > most {
             return Err(InvalidValue::new("spool.batch_bytes", format!("{} is over {most}", self.batch_bytes)));
         }
         // The permits of the queue are counted in KiB and tokio's semaphore holds 2^29 of them or more.

@@ -19,7 +19,8 @@
 //! data_dir/spool/                RocksDB; one process at a time
 //! ├─ headers     first sequence: u64 BE -> JSON of the BatchHeader and the oldest received_at
 //! ├─ batches     first sequence: u64 BE -> payload: zstd frame of records (picket_common::record), in blob files
-//! ├─ state       format_version, spool_id, next_sequence: u64 BE, project_configuration, quarantine
+//! ├─ state       format_version, spool_id, next_sequence: u64 BE, sealed_before_contact: u64 BE,
+//! │              project_configuration, quarantine
 //! └─ quarantine  first sequence: u64 BE -> why, header and payload of a batch set aside
 //! ```
 //! The checksum of a payload is in its header (CRC-32C), checked whenever the payload is read.
@@ -94,7 +95,7 @@ const PERMIT_BYTES: usize = 1024;
 pub struct Spool {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Command>,
-    /// Bounds the bytes in the queue; closed at shutdown.
+    /// Bounds the bytes in the queue.
     room: Arc<Semaphore>,
 }
 
@@ -372,7 +373,6 @@ fn make_directory(directory: &Path) -> Result<(), SpoolError> {
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
 }
 
-/// The spool's id and next sequence; a new spool gets both.
 /// What was sealed at the first opening since the last contact; this opening, if there was none in between.
 fn read_contact(store: &Store, committed: Sequence) -> Result<Sequence, SpoolError> {
     let noted = store.state(STATE_CONTACT)?.and_then(|value| Sequence::from_key(&value));
@@ -383,6 +383,7 @@ fn read_contact(store: &Store, committed: Sequence) -> Result<Sequence, SpoolErr
     Ok(committed)
 }
 
+/// The spool's id and next sequence; a new spool gets both.
 fn read_state(store: &Store, directory: &Path, random: [u8; 16]) -> Result<(SpoolId, Sequence), SpoolError> {
     let damaged = |problem: &str| SpoolError::Damaged { directory: directory.to_owned(), problem: problem.to_owned() };
     let Some(format) = store.state(STATE_FORMAT)? else {

@@ -233,9 +233,11 @@ impl Link {
             }
             _ => return,
         };
+        // Not the source of jitter, which has an answer even when the system has none.
         let mut random = [0; 16];
-        random[..8].copy_from_slice(&(self.random)().to_be_bytes());
-        random[8..].copy_from_slice(&(self.random)().to_be_bytes());
+        if let Err(error) = getrandom::fill(&mut random) {
+            return tracing::error!(%error, "there are no random bytes for a new spool id");
+        }
         let spool = self.spool.clone();
         match blocking(move || spool.renew_identity(random)).await {
             Ok(spool_id) => {

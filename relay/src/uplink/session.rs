@@ -6,8 +6,8 @@
 //! A directory that was turned back (a restored snapshot, a log cut off by a bad sector) would give sequences to new
 //! records that the aggregator knows from other ones, and would take those for stored. It shows in the welcome: the
 //! aggregator has more than this spool held when it was opened or has sent since. Then only what was there at open is
-//! forgotten (those are the records the aggregator has), and the rest gets a new spool id. So nothing is lost and
-//! nothing is stored twice.
+//! forgotten (those are the records the aggregator has), and the rest gets a new spool id. So nothing is lost; what was
+//! stored beyond a gap may be sent again, and the aggregator knows those events by their ids for two days.
 //!
 //! What it does not do: connect, or decide when to connect again ([`super`]).
 
