@@ -9,6 +9,7 @@ pub mod category;
 pub mod config;
 pub mod dsn;
 pub mod envelope;
+pub mod error_text;
 pub mod http_server;
 pub mod identity;
 pub mod ids;

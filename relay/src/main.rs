@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use picket_common::config::{ConfigError, Override, Sources, load};
+use picket_common::error_text::reason;
 use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::join::JoinToken;
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     match execute(arguments, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&reason(&error));
+            complain(&reason(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -153,18 +154,6 @@ fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     print(&text)
-}
-
-/// An error with its causes, less those that it quotes itself.
-fn reason(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |told, cause| {
-        let cause = cause.to_string();
-        match told.as_str() {
-            "" => cause,
-            told if told.contains(&cause) => told.to_owned(),
-            told => format!("{told}: {cause}"),
-        }
-    })
 }
 
 /// Says on stderr why the command failed; if even that can't be written, the exit code has to do.

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use picket_common::config::{Override, Sources, Span, load};
+use picket_common::error_text::reason;
 use picket_common::ids::RelayId;
 use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
@@ -187,21 +188,8 @@ pub fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     // Nothing can be done if stderr is closed.
-    let _ = writeln!(std::io::stderr().lock(), "picket-aggregator: {}", reason(error));
+    let _ = writeln!(std::io::stderr().lock(), "picket-aggregator: {}", reason(error.as_ref()));
     ExitCode::from(code)
-}
-
-/// The error and its causes, without those that it quotes already.
-fn reason(error: &anyhow::Error) -> String {
-    let mut told = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if told.is_empty() {
-            told = cause;
-        } else if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
-        }
-    }
-    told
 }
 
 fn configuration(args: &CommonArgs) -> anyhow::Result<AggregatorConfig> {

@@ -17,6 +17,9 @@ use tower::ServiceExt;
 use super::*;
 use crate::spool::{Committer, Oversized, ReadLimit, Spool, SpoolConfig};
 
+mod pages;
+mod sizes;
+
 pub(super) const KEY: &str = "0123456789abcdef0123456789abcdef";
 const DISABLED_KEY: &str = "dddddddddddddddddddddddddddddddd";
 const CLOSED_KEY: &str = "cccccccccccccccccccccccccccccccc";
@@ -423,34 +426,6 @@ async fn compressed_bodies_are_taken_and_bombs_are_not() {
 }
 
 #[tokio::test]
-async fn one_item_over_its_limit_refuses_the_whole_envelope_and_counts_every_item() {
-    let relay = relay();
-    let long = " ".repeat(1024 * 1024);
-    let body = format!(
-        "{{}}\n{{\"type\":\"session\"}}\n{{}}\n{{\"type\":\"attachment\",\"length\":5}}\n12345\n{{\"type\":\"event\"}}\n{{{long}}}\n"
-    );
-    let answer = relay.post("/api/7/envelope/", body).await;
-    assert_eq!((answer.status, answer.cause().as_str()), (413, "too_large:event"));
-    assert!(answer.json()["detail"].as_str().unwrap().contains("event"));
-    let mut quantities: Vec<_> =
-        relay.counted().into_iter().map(|(_, category, _, _, quantity)| (category, quantity)).collect();
-    quantities.sort();
-    assert_eq!(quantities, [(DataCategory::Error, 1), (DataCategory::Attachment, 5), (DataCategory::Session, 1)]);
-    assert!(relay.spooled().is_empty());
-}
-
-#[tokio::test]
-async fn a_large_envelope_takes_the_way_over_the_blocking_pool() {
-    let relay = relay();
-    let attachment = "x".repeat(3 * 1024 * 1024);
-    let event = envelope_of("{}");
-    let body = format!("{event}{{\"type\":\"attachment\",\"length\":{}}}\n{attachment}\n", attachment.len());
-    assert_eq!(relay.post("/api/7/envelope/", body).await.status, 200);
-    assert_eq!(relay.spooled()[0].body, event);
-    assert_eq!(relay.server.budget.used(), 0);
-}
-
-#[tokio::test]
 async fn without_a_configuration_requests_are_put_off_and_the_relay_is_not_ready() {
     let relay = relay_with(LimitsConfig::default(), &SpoolConfig::default());
     let answer = relay.post("/api/7/store/", "{}").await;
@@ -491,40 +466,4 @@ async fn without_memory_for_a_body_the_answer_is_503() {
     assert_eq!((answer.status, answer.cause().as_str()), (503, "memory"));
     assert_eq!(answer.header("retry-after"), "10");
     assert_eq!(relay.server.budget.used(), 0);
-}
-
-#[tokio::test]
-async fn preflights_are_answered_for_every_store_route_and_no_other() {
-    let relay = relay();
-    for path in ["/api/7/envelope/", "/api/7/store/", "/api/store/"] {
-        let answer = relay.send(Method::OPTIONS, path, &[("origin", "https://example.org")], "").await;
-        assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
-        assert_eq!(answer.header("access-control-allow-methods"), "POST");
-        assert_eq!(answer.header("access-control-max-age"), "3600");
-        for name in ["x-sentry-auth", "content-type", "content-encoding", "authorization", "transfer-encoding"] {
-            assert!(answer.header("access-control-allow-headers").contains(name), "{name}");
-        }
-    }
-    assert_eq!(relay.send(Method::OPTIONS, "/api/relay/healthcheck/live/", &[], "").await.status, 405);
-}
-
-#[tokio::test]
-async fn pages_may_read_answers_and_errors_alike() {
-    let relay = relay();
-    for answer in [relay.post("/api/7/store/", "{}").await, relay.post("/api/7/store/", "").await] {
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
-        assert_eq!(answer.header("access-control-expose-headers"), "x-sentry-error, x-sentry-rate-limits, retry-after");
-    }
-}
-
-#[tokio::test]
-async fn origins_are_checked_where_a_page_sends_and_only_there() {
-    let relay = relay();
-    let auth = format!("Sentry sentry_key={CLOSED_KEY}");
-    for (origin, status) in [(Some("https://example.org"), 200), (Some("https://evil.net"), 403), (None, 200)] {
-        let mut headers = vec![("x-sentry-auth", auth.as_str())];
-        headers.extend(origin.map(|origin| (header::ORIGIN.as_str(), origin)));
-        assert_eq!(relay.send(Method::POST, "/api/9/store/", &headers, "{}").await.status, status, "{origin:?}");
-    }
 }
