@@ -14,6 +14,7 @@ pub mod http_server;
 pub mod identity;
 pub mod ids;
 pub mod outcome;
+pub mod pii;
 pub mod project_config;
 pub mod record;
 pub mod supervision;
