@@ -20,4 +20,5 @@ pub mod record;
 pub mod supervision;
 pub mod telemetry;
 pub mod timestamp;
+pub mod tree;
 pub mod wire;

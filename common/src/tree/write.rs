@@ -1,0 +1,81 @@
+//! Writing the tree as JSON.
+
+use super::value::{Number, Object, Value};
+
+impl Value<'_> {
+    /// Appends the value as JSON, without blanks.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Null => out.extend_from_slice(b"null"),
+            Value::Bool(true) => out.extend_from_slice(b"true"),
+            Value::Bool(false) => out.extend_from_slice(b"false"),
+            Value::Number(value) => number(*value, out),
+            Value::String(text) => string(text, out),
+            Value::Array(elements) => {
+                out.push(b'[');
+                for (position, element) in elements.iter().enumerate() {
+                    if position > 0 {
+                        out.push(b',');
+                    }
+                    element.write_json(out);
+                }
+                out.push(b']');
+            }
+            Value::Object(object) => {
+                out.push(b'{');
+                entries(object, out);
+                out.push(b'}');
+            }
+        }
+    }
+
+    /// The value as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut out = Vec::new();
+        self.write_json(&mut out);
+        // Strings are UTF-8 and everything else is ASCII, so nothing is replaced.
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+impl Object<'_> {
+    /// Appends the object as JSON with one more key at its end.
+    pub(super) fn write_json_with(&self, key: &str, value: &Value<'_>, out: &mut Vec<u8>) {
+        out.push(b'{');
+        entries(self, out);
+        if !self.is_empty() {
+            out.push(b',');
+        }
+        string(key, out);
+        out.push(b':');
+        value.write_json(out);
+        out.push(b'}');
+    }
+}
+
+fn entries(object: &Object<'_>, out: &mut Vec<u8>) {
+    for (position, (key, value)) in object.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        string(key, out);
+        out.push(b':');
+        value.write_json(out);
+    }
+}
+
+/// Appends a number; serde_json knows the shortest text of a double that reads back the same.
+pub(super) fn number(value: Number, out: &mut Vec<u8>) {
+    let written = match value {
+        Number::Unsigned(number) => serde_json::to_writer(out, &number),
+        Number::Signed(number) => serde_json::to_writer(out, &number),
+        Number::Float(number) => serde_json::to_writer(out, &number),
+    };
+    debug_assert!(written.is_ok(), "writing into a vector can't fail");
+}
+
+fn string(text: &str, out: &mut Vec<u8>) {
+    let written = serde_json::to_writer(out, text);
+    debug_assert!(written.is_ok(), "writing into a vector can't fail");
+}
