@@ -6,12 +6,22 @@
 //! ```
 //!
 //! The header is JSON so that both sides can add keys; it repeats from record to record and all but vanishes under zstd.
-//! Invariants: a record is written whole or not at all; reading is bounded by the batch that holds it and never copies the body.
+//!
+//! A payload that is too large to be held in memory, a *blob*, is spooled in pieces, each a record of its own:
+//! ```text
+//! record {chunk: {blob_id: B, offset: 0}}     body: bytes 0.. of the blob
+//! record {chunk: {blob_id: B, offset: 1 MiB}} body: the bytes after these
+//! record {blobs: [{item: 1, blob_id: B, bytes: n}]}  body: an envelope whose item 1 has an empty payload
+//! ```
+//! Invariants:
+//! - a record is written whole or not at all; reading is bounded by the batch that holds it and never copies the body;
+//! - the record that names a blob is written after all of its chunks are on disk. Chunks that no record names belong to a
+//!   request that was refused or cut off; they mean nothing and are in no count.
 
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EventId, ProjectId, PublicKey};
+use crate::ids::{BlobId, EventId, ProjectId, PublicKey};
 use crate::timestamp::Timestamp;
 
 /// Longest record header that is read. Ours are about 200 bytes; the bound keeps a damaged length from meaning anything.
@@ -29,6 +39,34 @@ pub struct RecordHeader {
     /// The id in the envelope's header, if an item makes an event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<EventId>,
+    /// Set where the body is no envelope but a piece of a blob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<BlobChunk>,
+    /// The items of the envelope whose payloads are in chunk records before this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<BlobReference>,
+}
+
+/// Which piece of which blob a record's body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobChunk {
+    /// The blob.
+    pub blob_id: BlobId,
+    /// Where in the blob the body begins, in bytes.
+    pub offset: u64,
+}
+
+/// Where the payload of an item is.
+///
+/// Not a key of the item's own header, which is the client's: there it could be forged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobReference {
+    /// Which item of the envelope, from 0.
+    pub item: u32,
+    /// The blob.
+    pub blob_id: BlobId,
+    /// How long it is.
+    pub bytes: u64,
 }
 
 /// One spooled request.
@@ -74,7 +112,7 @@ impl Record {
         out.extend_from_slice(&[0; 4]);
         serde_json::to_writer(&mut *out, &self.header)?;
         let header_length = out.len() - start - 4;
-        // Far below u32::MAX: a header holds four short fields.
+        // Far below u32::MAX: a header holds a few short fields, and one for each blob.
         let header_length =
             u32::try_from(header_length).map_err(|_| RecordError::HeaderTooLong { length: header_length })?;
         out[start..start + 4].copy_from_slice(&header_length.to_le_bytes());
@@ -86,7 +124,7 @@ impl Record {
     /// How many bytes [`Self::encode_into`] appends at most.
     #[must_use]
     pub fn encoded_len_bound(&self) -> usize {
-        self.body.len() + 256
+        self.body.len() + 320 + 128 * self.header.blobs.len()
     }
 }
 
@@ -151,6 +189,8 @@ mod tests {
                 public_key: PublicKey::from_random([7; 16]),
                 received_at: Timestamp::from_millis(1_763_820_306_789),
                 event_id: Some(EventId::from_random([9; 16])),
+                chunk: None,
+                blobs: Vec::new(),
             },
             body: Bytes::copy_from_slice(body),
         }
@@ -179,6 +219,20 @@ mod tests {
         batch.extend_from_slice(&0_u32.to_le_bytes());
         let read: Vec<_> = RecordReader::new(Bytes::from(batch)).collect::<Result<_, _>>().unwrap();
         assert_eq!(read[0].header.event_id, None);
+    }
+
+    #[test]
+    fn the_longest_headers_stay_within_the_bound_and_round_trip() {
+        let blob_id = BlobId::from_random([255; 16]);
+        let mut longest = record(b"x");
+        longest.header.project_id = ProjectId::new(u64::MAX);
+        longest.header.chunk = Some(BlobChunk { blob_id, offset: u64::MAX });
+        longest.header.blobs = vec![BlobReference { item: u32::MAX, blob_id, bytes: u64::MAX }; 500];
+        let mut batch = Vec::new();
+        longest.encode_into(&mut batch).unwrap();
+        assert!(batch.len() <= longest.encoded_len_bound());
+        let read: Vec<_> = RecordReader::new(Bytes::from(batch)).collect::<Result<_, _>>().unwrap();
+        assert_eq!(read, [longest]);
     }
 
     proptest! {

@@ -18,7 +18,7 @@ impl Tally {
     pub fn of_items<'a>(items: impl IntoIterator<Item = &'a Item>) -> Self {
         let mut tally = Self::default();
         for item in items {
-            tally.add(item.item_type().category(), quantity(item));
+            tally.add(item.item_type().category(), item.quantity());
         }
         tally
     }
@@ -39,13 +39,6 @@ impl Tally {
             Some((_, total)) => *total += quantity,
             None => self.0.push((category, quantity)),
         }
-    }
-}
-
-fn quantity(item: &Item) -> u64 {
-    match item.item_type().category() {
-        DataCategory::Attachment => item.payload().len() as u64,
-        _ => 1,
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a journal entry to events: decompress, cut into records, parse envelopes and event payloads.
 //!
-//! Everything that is not an event, or is none on closer look, becomes an outcome here.
+//! Everything that is not an event, or is none on closer look, becomes an outcome here. Pieces of blobs are passed over: what
+//! they belong to is counted with the envelope that names them (`common/src/record.rs`), and nothing stores them yet.
 
 use bytes::Bytes;
 use picket_common::category::DataCategory;
@@ -66,6 +67,9 @@ fn decompress(header: &BatchHeader, payload: &[u8]) -> Option<Bytes> {
 pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record) -> Decoded {
     let mut decoded = Decoded::default();
     let header = &record.header;
+    if header.chunk.is_some() {
+        return decoded;
+    }
     let end = |category, outcome, reason| Ended {
         project_id: header.project_id,
         received_at: header.received_at,
@@ -79,9 +83,12 @@ pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record) -> 
         return decoded;
     };
     let event_id = envelope.event_id().or(header.event_id);
-    for item in envelope.items() {
+    for (item, index) in envelope.items().iter().zip(0_u32..) {
         if *item.item_type() != ItemType::Event {
-            decoded.ended.push(end(item.item_type().category(), Outcome::Unsupported, "no_store"));
+            let blob = header.blobs.iter().find(|blob| blob.item == index);
+            let quantity = blob.map_or_else(|| item.quantity(), |blob| blob.bytes);
+            let ended = end(item.item_type().category(), Outcome::Unsupported, "no_store");
+            decoded.ended.push(Ended { quantity, ..ended });
             continue;
         }
         let Some(event_id) = event_id else {
@@ -121,18 +128,27 @@ fn parse_event(item: &Item) -> Option<(Bytes, Value)> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use picket_common::ids::PublicKey;
-    use picket_common::record::RecordHeader;
+    use picket_common::ids::{BlobId, PublicKey};
+    use picket_common::record::{BlobChunk, BlobReference, RecordHeader};
 
-    fn decoded(body: &str) -> Decoded {
-        let header = RecordHeader {
+    fn header() -> RecordHeader {
+        RecordHeader {
             project_id: ProjectId::new(3),
             public_key: PublicKey::from_random([1; 16]),
             received_at: Timestamp::from_millis(5),
             event_id: None,
-        };
+            chunk: None,
+            blobs: Vec::new(),
+        }
+    }
+
+    fn decoded_under(header: RecordHeader, body: &str) -> Decoded {
         let spooled = Record { header, body: Bytes::copy_from_slice(body.as_bytes()) };
         record(SpoolId::from_random([2; 16]), Sequence::new(9), &spooled)
+    }
+
+    fn decoded(body: &str) -> Decoded {
+        decoded_under(header(), body)
     }
 
     const ID: &str = "fc6d8c0c43fc4630ad850ee518f1b9d0";
@@ -158,6 +174,19 @@ mod tests {
             assert!(out.events.is_empty());
             assert_eq!((out.ended[0].outcome, out.ended[0].reason), (Outcome::Invalid, "invalid_json"));
         }
+    }
+
+    #[test]
+    fn attachments_count_their_bytes_wherever_these_are_and_pieces_of_blobs_count_nothing() {
+        let blob_id = BlobId::from_random([4; 16]);
+        let blobs = vec![BlobReference { item: 1, blob_id, bytes: 5_000 }];
+        let body = "{}\n{\"type\":\"attachment\"}\nabc\n{\"type\":\"attachment\",\"length\":0}\n\n";
+        let quantities: Vec<_> =
+            decoded_under(RecordHeader { blobs, ..header() }, body).ended.iter().map(|ended| ended.quantity).collect();
+        assert_eq!(quantities, [3, 5_000]);
+        let chunk = Some(BlobChunk { blob_id, offset: 0 });
+        let out = decoded_under(RecordHeader { chunk, ..header() }, body);
+        assert!(out.ended.is_empty() && out.events.is_empty());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! One item of an envelope: its type, header and payload.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::detached::DetachedPayload;
 use super::edited;
 use crate::category::DataCategory;
 
@@ -143,6 +145,19 @@ pub struct Item {
     has_length: bool,
     attachment_type: Option<Box<str>>,
     payload: Bytes,
+    /// The payload, where it is too large for memory; `payload` is empty then.
+    detached: Option<Arc<dyn DetachedPayload>>,
+}
+
+/// What the header of an attachment says beside its type and length.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AttachmentHeader<'a> {
+    /// What kind of attachment it is; the protocol's default is a plain one.
+    pub attachment_type: Option<&'a str>,
+    /// Its file name.
+    pub filename: Option<&'a str>,
+    /// Its media type.
+    pub content_type: Option<&'a str>,
 }
 
 /// Item header as parsed, before the payload is cut off behind it.
@@ -174,6 +189,30 @@ impl Item {
             has_length: true,
             attachment_type: None,
             payload,
+            detached: None,
+        }
+    }
+
+    /// A new attachment with a `length` header.
+    #[must_use]
+    pub fn attachment(header: AttachmentHeader<'_>, payload: Bytes) -> Self {
+        let mut object = serde_json::json!({ "type": ItemType::Attachment.as_str(), "length": payload.len() });
+        for (key, value) in [
+            ("attachment_type", header.attachment_type),
+            ("filename", header.filename),
+            ("content_type", header.content_type),
+        ] {
+            if let Some(value) = value {
+                object[key] = Value::from(value);
+            }
+        }
+        Self {
+            raw_header: Bytes::from(object.to_string()),
+            item_type: ItemType::Attachment,
+            has_length: true,
+            attachment_type: header.attachment_type.map(Into::into),
+            payload,
+            detached: None,
         }
     }
 
@@ -184,6 +223,7 @@ impl Item {
             has_length: header.length.is_some(),
             attachment_type: header.attachment_type,
             payload,
+            detached: None,
         }
     }
 
@@ -199,17 +239,56 @@ impl Item {
         self.attachment_type.as_deref()
     }
 
-    /// The payload.
+    /// The payload; empty if it is [detached](Self::detached).
     #[must_use]
     pub const fn payload(&self) -> &Bytes {
         &self.payload
     }
 
+    /// The payload, where it is too large for memory.
+    #[must_use]
+    pub const fn detached(&self) -> Option<&Arc<dyn DetachedPayload>> {
+        self.detached.as_ref()
+    }
+
+    /// How many bytes the payload has, wherever it is.
+    #[must_use]
+    pub fn payload_len(&self) -> u64 {
+        self.detached.as_ref().map_or(self.payload.len() as u64, |detached| detached.len())
+    }
+
+    /// How much it counts as in its category: attachments count their bytes, everything else one.
+    #[must_use]
+    pub fn quantity(&self) -> u64 {
+        match self.item_type.category() {
+            DataCategory::Attachment => self.payload_len(),
+            _ => 1,
+        }
+    }
+
+    /// A text of the header that Picket itself does not act on, such as `filename`.
+    #[must_use]
+    pub fn header_text(&self, key: &str) -> Option<String> {
+        let header: serde_json::Map<String, Value> = serde_json::from_slice(&self.raw_header).ok()?;
+        Some(header.get(key)?.as_str()?.to_owned())
+    }
+
     /// Puts another payload in, with the header's `length` set to match.
     pub fn set_payload(&mut self, payload: Bytes) {
-        self.raw_header = edited(&self.raw_header, "length", Value::from(payload.len()));
+        self.raw_header = edited(&self.raw_header, "length", Value::from(payload.len()), || {
+            let known = [("type", Some(self.item_type.as_str())), ("attachment_type", self.attachment_type.as_deref())];
+            let text = |(key, text): (&str, Option<&str>)| Some((key.to_owned(), Value::from(text?)));
+            known.into_iter().filter_map(text).collect()
+        });
         self.has_length = true;
         self.payload = payload;
+        self.detached = None;
+    }
+
+    /// Puts a payload in that is not in memory. Where the item is written, it has none: whoever writes it sees to the payload.
+    pub fn set_detached(&mut self, payload: Arc<dyn DetachedPayload>) {
+        self.set_payload(Bytes::new());
+        self.detached = Some(payload);
     }
 
     /// Whether the item stands for an event, so that the envelope needs an event id.

@@ -16,18 +16,23 @@
 //! - headers are bounded by [`MAX_HEADER_BYTES`] and the number of items by the caller, so that memory is bounded by the body
 //!   that was read and a constant.
 //!
+//! An item's payload may also be *detached*: too large for memory, read piece by piece from where it is ([`DetachedPayload`]).
+//!
 //! What it does not do: look into payloads, decide about authentication, or limit sizes per item type.
 
+mod detached;
 mod item;
 mod parse;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use item::{Item, ItemType};
+pub use detached::{DetachedEnvelopeError, DetachedPayload, read_range};
+pub use item::{AttachmentHeader, Item, ItemType};
 pub use parse::EnvelopeError;
 
 use crate::dsn::{Dsn, InvalidDsn};
@@ -76,6 +81,14 @@ impl Envelope {
         parse::envelope(body, max_items)
     }
 
+    /// Takes a body apart that is not in memory. All payloads of the result are detached slices of it. Blocking.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], or what reading the body returns.
+    pub fn parse_detached(body: &Arc<dyn DetachedPayload>, max_items: usize) -> Result<Self, DetachedEnvelopeError> {
+        detached::envelope(body, max_items)
+    }
+
     /// The event id in the header.
     #[must_use]
     pub const fn event_id(&self) -> Option<EventId> {
@@ -111,6 +124,12 @@ impl Envelope {
         &self.items
     }
 
+    /// Takes all items out, in order.
+    #[must_use]
+    pub fn take_items(&mut self) -> Vec<Item> {
+        std::mem::take(&mut self.items)
+    }
+
     /// Appends an item.
     pub fn push(&mut self, item: Item) {
         self.items.push(item);
@@ -139,13 +158,14 @@ impl Envelope {
     }
 
     fn edit_header(&mut self, key: &str, value: Value) {
-        self.raw_header = edited(&self.raw_header, key, value);
+        self.raw_header = edited(&self.raw_header, key, value, serde_json::Map::new);
     }
 }
 
-/// `raw` (a JSON object) with one key set. A header is small and rarely edited, so it is parsed again for it.
-fn edited(raw: &[u8], key: &str, value: Value) -> Bytes {
-    let mut object: serde_json::Map<String, Value> = serde_json::from_slice(raw).unwrap_or_default();
+/// `raw` (a JSON object) with one key set. A header is small and rarely edited, so it is parsed again for it. One that can't be
+/// held as text (a lone surrogate in a key that nobody acts on) is replaced by what is known of it.
+fn edited(raw: &[u8], key: &str, value: Value, known: impl FnOnce() -> serde_json::Map<String, Value>) -> Bytes {
+    let mut object: serde_json::Map<String, Value> = serde_json::from_slice(raw).unwrap_or_else(|_| known());
     object.insert(key.to_owned(), value);
     Bytes::from(Value::Object(object).to_string())
 }

@@ -117,7 +117,7 @@ fn item(body: &Bytes, offset: usize, index: usize) -> Result<(Item, usize), Enve
     Ok((Item::from_parts(raw_header, header, body.slice(start..end)), next))
 }
 
-const fn refuse_long(header: &std::ops::Range<usize>) -> Result<(), EnvelopeError> {
+pub(super) const fn refuse_long(header: &std::ops::Range<usize>) -> Result<(), EnvelopeError> {
     if header.end - header.start > MAX_HEADER_BYTES {
         return Err(EnvelopeError::HeaderTooLong { offset: header.start });
     }
@@ -126,7 +126,7 @@ const fn refuse_long(header: &std::ops::Range<usize>) -> Result<(), EnvelopeErro
 
 /// The bytes of the next JSON value at or after `offset`, without the white space before it; `None` if only white space
 /// follows.
-fn json_extent(body: &[u8], offset: usize) -> Result<Option<std::ops::Range<usize>>, serde_json::Error> {
+pub(super) fn json_extent(body: &[u8], offset: usize) -> Result<Option<std::ops::Range<usize>>, serde_json::Error> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let Some(blank) = body[offset..].iter().position(|byte| !is_space(byte)) else {
         return Ok(None);
@@ -141,7 +141,7 @@ fn json_extent(body: &[u8], offset: usize) -> Result<Option<std::ops::Range<usiz
 }
 
 /// `serde_json` also reads a struct from an array; a header must be an object.
-fn object_from_slice(raw: &[u8]) -> Result<Header, serde_json::Error> {
+pub(super) fn object_from_slice(raw: &[u8]) -> Result<Header, serde_json::Error> {
     if raw.first() != Some(&b'{') {
         return Err(serde::de::Error::custom("expected a JSON object"));
     }

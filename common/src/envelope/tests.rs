@@ -154,3 +154,20 @@ proptest! {
         prop_assert_eq!(read, payloads);
     }
 }
+
+#[test]
+fn a_header_that_cannot_be_held_as_text_keeps_what_is_known_when_it_is_edited() {
+    let body =
+        "{\"x\":\"\\ud800\"}\n{\"type\":\"attachment\",\"attachment_type\":\"a\",\"filename\":\"\\ud800\"}\nabc\n";
+    let mut envelope = Envelope::parse(Bytes::from(body), MAX_ITEMS).unwrap();
+    envelope.set_event_id(EventId::from_random([1; 16]));
+    let mut items = envelope.take_items();
+    items[0].set_payload(Bytes::from_static(b"a longer one"));
+    envelope.push(items.remove(0));
+    let mut written = Vec::new();
+    envelope.write_to(&mut written).unwrap();
+    let again = Envelope::parse(Bytes::from(written), MAX_ITEMS).unwrap();
+    assert_eq!(again.event_id(), envelope.event_id());
+    assert_eq!(again.items()[0].attachment_type(), Some("a"));
+    assert_eq!(&again.items()[0].payload()[..], b"a longer one");
+}

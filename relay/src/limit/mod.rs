@@ -111,7 +111,7 @@ fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<(), Refusal
         }
         let class = Class::of(item.item_type());
         let (max_bytes, max_count) = class.bounds(limits);
-        if item.payload().len() > max_bytes {
+        if item.payload_len() > max_bytes as u64 {
             return Err(too_long(item, max_bytes));
         }
         let count = &mut counts[class as usize];
@@ -132,7 +132,7 @@ fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<(), Refusal
 fn too_long(item: &Item, max_bytes: usize) -> Refusal {
     let name = item.item_type().as_str();
     let detail =
-        format!("item of type {name} is too large: it has {} bytes, the limit is {max_bytes}", item.payload().len());
+        format!("item of type {name} is too large: it has {} bytes, the limit is {max_bytes}", item.payload_len());
     Refusal::TooLarge { what: name.into(), detail }
 }
 

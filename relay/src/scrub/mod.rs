@@ -40,7 +40,14 @@ impl Scrubbed {
         let mut body = Vec::with_capacity(envelope.serialized_len());
         // Writing into a vector can't fail.
         let _ = envelope.write_to(&mut body);
-        let header = RecordHeader { project_id, public_key, received_at, event_id: envelope.event_id() };
+        let header = RecordHeader {
+            project_id,
+            public_key,
+            received_at,
+            event_id: envelope.event_id(),
+            chunk: None,
+            blobs: Vec::new(),
+        };
         Some(Record { header, body: Bytes::from(body) })
     }
 }

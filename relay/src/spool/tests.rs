@@ -22,6 +22,8 @@ pub(super) fn record(body: impl Into<Bytes>, received_at: u64) -> Record {
             public_key: PublicKey::from_random([7; 16]),
             received_at: Timestamp::from_millis(received_at),
             event_id: Some(EventId::from_random([9; 16])),
+            chunk: None,
+            blobs: Vec::new(),
         },
         body: body.into(),
     }

@@ -57,6 +57,8 @@ impl Relay {
             public_key: PublicKey::from_random([7; 16]),
             received_at: Timestamp::from_millis(number),
             event_id: Some(EventId::from_random([9; 16])),
+            chunk: None,
+            blobs: Vec::new(),
         };
         self.spool.append(Record { header, body: format!("body {number}").into() }).await.unwrap();
     }

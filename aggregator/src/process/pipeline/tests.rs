@@ -24,6 +24,8 @@ fn record(project: u64, event: u8, items: &[(ItemType, &'static str)]) -> Record
         public_key: PublicKey::from_random([1; 16]),
         received_at: Timestamp::from_millis(1_763_820_306_789),
         event_id: Some(id),
+        chunk: None,
+        blobs: Vec::new(),
     };
     Record { header, body: Bytes::from(body) }
 }
