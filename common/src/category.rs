@@ -14,6 +14,8 @@ pub enum DataCategory {
     Security,
     /// Attachments and crash dumps; counted in bytes.
     Attachment,
+    /// Attachments and crash dumps, counted one by one. Only quotas speak of it: outcomes count an attachment's bytes.
+    AttachmentItem,
     /// Release-health sessions and their aggregates.
     Session,
     /// Profiles and profile chunks.
@@ -37,6 +39,31 @@ pub enum DataCategory {
 }
 
 impl DataCategory {
+    /// Every category.
+    pub const ALL: [Self; 15] = [
+        Self::Error,
+        Self::Transaction,
+        Self::Security,
+        Self::Attachment,
+        Self::AttachmentItem,
+        Self::Session,
+        Self::Profile,
+        Self::Replay,
+        Self::Monitor,
+        Self::Span,
+        Self::Feedback,
+        Self::LogItem,
+        Self::TraceMetric,
+        Self::ClientReport,
+        Self::Default,
+    ];
+
+    /// The category of a name; `None` for one that nothing is counted as here.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|category| category.as_str() == name)
+    }
+
     /// The protocol's name, as in rate-limit headers and outcome rows.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -45,6 +72,7 @@ impl DataCategory {
             Self::Transaction => "transaction",
             Self::Security => "security",
             Self::Attachment => "attachment",
+            Self::AttachmentItem => "attachment_item",
             Self::Session => "session",
             Self::Profile => "profile",
             Self::Replay => "replay",

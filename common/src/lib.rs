@@ -1,6 +1,6 @@
 //! The words that relay and aggregator share.
 //!
-//! What lives here: identifiers, the DSN, the envelope, data categories and outcomes, the project configuration that is
+//! What lives here: identifiers, the DSN, the envelope, data categories, outcomes and quotas, the project configuration that is
 //! pushed to relays, the link protocol between the two programs, TLS identity, configuration loading and telemetry,
 //! the HTTP server loop, the supervision of tasks.
 //! What does not: anything that only one side does. This crate knows neither side (ARCHITECTURE.md, invariants).
@@ -16,6 +16,7 @@ pub mod ids;
 pub mod outcome;
 pub mod pii;
 pub mod project_config;
+pub mod quota;
 pub mod record;
 pub mod supervision;
 pub mod telemetry;

@@ -43,6 +43,7 @@ async fn listen(session: &Session, mut receive: RecvStream) -> Result<(), Close>
                     warn!("outcomes of a relay are dropped, nobody takes them any more");
                 }
             }
+            Ok(FromRelay::QuotaUse { .. }) => debug!("use of quotas ignored"),
             Ok(FromRelay::Unknown) => debug!("message of a newer relay ignored"),
             Ok(FromRelay::Hello { .. }) => return Err(Close::new(CloseCode::Protocol, "Hello was said twice")),
             Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),

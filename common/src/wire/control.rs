@@ -6,7 +6,11 @@ use crate::category::DataCategory;
 use crate::ids::{ProjectId, Sequence, SpoolId};
 use crate::outcome::{Outcome, Reason};
 use crate::project_config::ConfigSnapshot;
+use crate::quota::window::{WindowShare, WindowUse};
 use crate::timestamp::Timestamp;
+
+/// Most windows in one message about quotas. Each takes about 200 bytes, so a frame stays far below its bound.
+pub const MAX_QUOTA_WINDOWS: usize = 1000;
 
 /// What a relay says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +33,14 @@ pub enum FromRelay {
     Outcomes {
         /// Counts by project, category, outcome and reason.
         counts: Vec<OutcomeCount>,
+    },
+    /// What was admitted under quotas, of each window that changed since the last such message of the connection.
+    QuotaUse {
+        /// After this message the aggregator has heard of all open windows: the last part of the first report of a connection,
+        /// and every message after it.
+        is_complete: bool,
+        /// At most [`MAX_QUOTA_WINDOWS`].
+        windows: Vec<WindowUse>,
     },
     /// A message of a newer version; ignored.
     #[serde(other)]
@@ -60,6 +72,14 @@ pub enum FromAggregator {
     ProjectConfigs(ConfigSnapshot),
     /// How much may be in flight from now on.
     Window(Window),
+    /// How quotas are divided: before the first configuration of a connection, when the number of relays changes, and
+    /// whenever a share does.
+    QuotaShares {
+        /// How many relays divide each limit; windows that begin from now on are divided by it.
+        relays: u32,
+        /// The shares that changed; at most [`MAX_QUOTA_WINDOWS`].
+        windows: Vec<WindowShare>,
+    },
     /// The aggregator will close the connection; the reason is for the log.
     Goodbye {
         /// Why.

@@ -241,6 +241,7 @@ impl<'a> Session<'a> {
             FromAggregator::Welcome { .. } => {
                 return Err(LinkError::Protocol("a second welcome".to_owned()));
             }
+            FromAggregator::QuotaShares { .. } => tracing::debug!("shares of quotas ignored"),
             FromAggregator::Unknown => tracing::debug!("message of a newer aggregator ignored"),
         }
         Ok(Heard::Other)
@@ -327,6 +328,7 @@ const fn name_of(message: &FromAggregator) -> &'static str {
         FromAggregator::ProjectConfigs(_) => "a configuration",
         FromAggregator::Window(_) => "a window",
         FromAggregator::Goodbye { .. } => "a goodbye",
+        FromAggregator::QuotaShares { .. } => "shares of quotas",
         FromAggregator::Unknown => "an unknown message",
     }
 }
