@@ -66,7 +66,7 @@ impl Admin {
             listen: self.listen,
             ready: self.server.is_ready(),
             config_revision: projects.as_ref().map(|index| index.revision()),
-            projects: projects.as_ref().map_or(0, |index| index.snapshot().projects.len()),
+            projects: projects.as_ref().map_or(0, |index| index.projects().len()),
             accepted_total: self.server.metrics.accepted_total(),
             connections: self.server.metrics.open_connections(),
             in_flight_bytes: self.server.budget.used() as u64,

@@ -19,6 +19,7 @@ pub mod join;
 pub mod limit;
 pub mod metrics;
 pub mod normalise;
+pub mod opened;
 pub mod outcome;
 pub mod pipeline;
 pub mod projects;

@@ -58,7 +58,7 @@ impl Pipeline {
         if accepted.0.envelope.items().is_empty() {
             return Ok(accepted.0.envelope.event_id());
         }
-        let project_id = accepted.0.project_id;
+        let project_id = accepted.0.project.config.id;
         let tally = Tally::of(&accepted.0.envelope);
         let taken = self.prepare_and_append(accepted).await;
         if let Err(refusal) = &taken {
@@ -68,7 +68,7 @@ impl Pipeline {
     }
 
     async fn prepare_and_append(&self, accepted: Accepted) -> Result<Option<EventId>, Refusal> {
-        let project_id = accepted.0.project_id;
+        let project_id = accepted.0.project.config.id;
         let bytes: usize = accepted.0.envelope.items().iter().map(|item| item.payload().len()).sum();
         let prepared = if bytes <= BLOCKING_ABOVE_BYTES {
             prepare(accepted, &self.limits, self.random)?
@@ -100,7 +100,8 @@ struct Prepared {
 /// The stages in order.
 fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<Prepared, Refusal> {
     let limited = limit::enforce(accepted, limits)?;
-    let normalised = normalise::normalise(limited, random)?;
+    let texts = limited.texts();
+    let normalised = normalise::normalise(limited, &texts, random)?;
     let mut filtered = filter::apply(normalised);
     let unsupported = filtered.take_unsupported();
     let admitted = quota::admit(filtered);

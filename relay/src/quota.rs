@@ -5,21 +5,21 @@
 //! [`rate_limited`](picket_common::outcome::Outcome::RateLimited).
 
 use crate::filter::Filtered;
-use crate::submission::Submission;
+use crate::opened::Opened;
 
 /// A submission that is within its quotas.
 #[derive(Debug)]
-pub struct Admitted(Submission);
+pub struct Admitted<'t>(Opened<'t>);
 
-impl Admitted {
+impl<'t> Admitted<'t> {
     /// For the next stage.
-    pub(crate) fn into_submission(self) -> Submission {
+    pub(crate) fn into_opened(self) -> Opened<'t> {
         self.0
     }
 }
 
 /// Checks and charges the quotas.
 #[must_use]
-pub fn admit(filtered: Filtered) -> Admitted {
-    Admitted(filtered.into_submission())
+pub fn admit(filtered: Filtered<'_>) -> Admitted<'_> {
+    Admitted(filtered.into_opened())
 }

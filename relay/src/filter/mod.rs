@@ -6,20 +6,20 @@
 mod unsupported;
 
 use crate::normalise::Normalised;
-use crate::submission::Submission;
+use crate::opened::Opened;
 use crate::tally::Tally;
 
 /// What the filters let through; it may have no items left.
 #[derive(Debug)]
-pub struct Filtered {
-    submission: Submission,
+pub struct Filtered<'t> {
+    opened: Opened<'t>,
     unsupported: Tally,
 }
 
-impl Filtered {
+impl<'t> Filtered<'t> {
     /// For the next stage.
-    pub(crate) fn into_submission(self) -> Submission {
-        self.submission
+    pub(crate) fn into_opened(self) -> Opened<'t> {
+        self.opened
     }
 
     /// What was dropped because nothing stores it. Counted by the caller once the request is taken: one that is refused in
@@ -31,8 +31,8 @@ impl Filtered {
 
 /// Applies the filters.
 #[must_use]
-pub fn apply(normalised: Normalised) -> Filtered {
-    let mut submission = normalised.into_submission();
-    let unsupported = unsupported::drop_unsupported(&mut submission);
-    Filtered { submission, unsupported }
+pub fn apply(normalised: Normalised<'_>) -> Filtered<'_> {
+    let mut opened = normalised.into_opened();
+    let unsupported = unsupported::drop_unsupported(&mut opened);
+    Filtered { opened, unsupported }
 }

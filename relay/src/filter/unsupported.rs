@@ -5,13 +5,13 @@
 
 use picket_common::envelope::{Item, ItemType};
 
-use crate::submission::Submission;
+use crate::opened::Opened;
 use crate::tally::Tally;
 
 /// Takes the items out that have no store, and says how many they were.
-pub(super) fn drop_unsupported(submission: &mut Submission) -> Tally {
-    let dropped = Tally::of_items(submission.envelope.items().iter().filter(|item| !has_store(item)));
-    submission.envelope.retain_items(has_store);
+pub(super) fn drop_unsupported(opened: &mut Opened<'_>) -> Tally {
+    let dropped = Tally::of_items(opened.bare_items().filter(|item| !has_store(item)));
+    opened.items.retain(|opened| has_store(&opened.item));
     dropped
 }
 
@@ -21,12 +21,14 @@ fn has_store(item: &Item) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::opened::Texts;
+    use crate::submission::Submission;
     use bytes::Bytes;
     use picket_common::category::DataCategory;
     use picket_common::envelope::Envelope;
-    use picket_common::ids::{ProjectId, PublicKey};
-    use picket_common::timestamp::Timestamp;
+    use picket_common::tree::PythonFloats;
 
     #[test]
     fn events_stay_and_everything_else_is_counted_and_dropped() {
@@ -34,17 +36,12 @@ mod tests {
         for item_type in [ItemType::Session, ItemType::Event, ItemType::Attachment, ItemType::Unknown("x".into())] {
             envelope.push(Item::new(item_type, Bytes::from_static(b"{}")));
         }
-        let mut submission = Submission {
-            project_id: ProjectId::new(1),
-            public_key: PublicKey::from_random([1; 16]),
-            received_at: Timestamp::EPOCH,
-            client: None,
-            envelope,
-        };
-        let dropped: Vec<_> = drop_unsupported(&mut submission).iter().collect();
+        let texts = Texts::of(&envelope);
+        let mut opened = Opened::open(Submission::for_tests(envelope), &texts, PythonFloats::Refuse).unwrap();
+        let dropped: Vec<_> = drop_unsupported(&mut opened).iter().collect();
         let expected = [(DataCategory::Session, 1), (DataCategory::Attachment, 2), (DataCategory::Default, 1)];
         assert_eq!(dropped, expected);
-        assert_eq!(submission.envelope.items().len(), 1);
-        assert_eq!(submission.envelope.items()[0].item_type(), &ItemType::Event);
+        assert_eq!(opened.items.len(), 1);
+        assert_eq!(opened.items[0].item.item_type(), &ItemType::Event);
     }
 }

@@ -3,6 +3,8 @@
 //! In this order, so that a request that will be refused costs little: path, room in the spool, credentials, key, headers of the
 //! body, body, framing. An envelope that carries its credentials in its own header is read up to that line first.
 
+use std::sync::Arc;
+
 use axum::http::header::{CONTENT_TYPE, USER_AGENT};
 use axum::http::request::Parts;
 use bytes::Bytes;
@@ -10,14 +12,15 @@ use picket_common::category::DataCategory;
 use picket_common::envelope::{Envelope, EnvelopeError, Item, ItemType};
 use picket_common::ids::{EventId, ProjectId};
 use picket_common::timestamp::Timestamp;
+use picket_common::tree::Value;
 
 use super::auth::{self, AuthError, Credentials};
 use super::body::{BodyReader, IncomingBody};
 use super::origin::Origin;
 use super::{Server, access, legacy_body, query};
-use crate::normalise::EventHead;
+use crate::projects::Project;
 use crate::refusal::Refusal;
-use crate::submission::{Accepted, Submission};
+use crate::submission::{Accepted, Sender, Submission};
 use crate::tally::Tally;
 
 /// A request that ends here.
@@ -73,18 +76,19 @@ pub(super) async fn envelope(
 ) -> Result<Option<EventId>, Rejection> {
     let request = Request::new(server, head, path_project)?;
     let credentials = auth::of_request(&head.headers, head.uri.query())?;
-    let (credentials, project_id, reader) = match credentials {
+    let (credentials, project, reader) = match credentials {
         Some(credentials) => {
-            let project_id = request.authorise(&credentials)?;
-            (credentials, project_id, request.reader(incoming, limit)?)
+            let project = request.authorise(&credentials)?;
+            (credentials, project, request.reader(incoming, limit)?)
         }
         None => {
             let mut reader = request.reader(incoming, limit)?;
             let credentials = from_envelope_header(reader.first_line().await?)?;
-            let project_id = request.authorise(&credentials)?;
-            (credentials, project_id, reader)
+            let project = request.authorise(&credentials)?;
+            (credentials, project, reader)
         }
     };
+    let project_id = project.config.id;
     let here = Rejection::of_project(project_id);
     let (body, _memory) = reader.read_to_end().await.map_err(&here)?;
     let envelope = parse_envelope(body, server.limits.max_items).await.map_err(&here)?;
@@ -92,7 +96,7 @@ pub(super) async fn envelope(
         let tally = Counting::Read(Tally::of(&envelope));
         return Err(Rejection { refusal, project_id: Some(project_id), tally });
     }
-    request.take(credentials, project_id, envelope).await
+    request.take(credentials, project, envelope).await
 }
 
 /// The body of the store endpoint: one event in one of the forms of [`legacy_body`].
@@ -108,12 +112,12 @@ pub(super) async fn store(
     }
     let request = Request::new(server, head, path_project)?;
     let credentials = auth::of_request(&head.headers, head.uri.query())?.ok_or(AuthError::Missing)?;
-    let project_id = request.authorise(&credentials)?;
-    let here = Rejection::of_project(project_id);
+    let project = request.authorise(&credentials)?;
+    let here = Rejection::of_project(project.config.id);
     let reader = request.reader(incoming, limit).map_err(&here)?;
     let (body, _memory) = reader.read_to_end().await.map_err(&here)?;
     let payload = legacy_body::json_of_body(body, limit, &server.budget).map_err(&here)?;
-    request.take(credentials, project_id, event_envelope(payload)).await
+    request.take(credentials, project, event_envelope(payload)).await
 }
 
 /// An event in a query string, from a page that loads an image.
@@ -125,13 +129,13 @@ pub(super) async fn pixel(
     let request = Request::new(server, head, path_project)?;
     let raw_query = head.uri.query().unwrap_or_default();
     let credentials = auth::of_request(&head.headers, head.uri.query())?.ok_or(AuthError::Missing)?;
-    let project_id = request.authorise(&credentials)?;
-    let here = Rejection::of_project(project_id);
+    let project = request.authorise(&credentials)?;
+    let here = Rejection::of_project(project.config.id);
     let data = query::value(raw_query, "sentry_data")
         .ok_or_else(|| here(Refusal::malformed("empty_body", "expected the event in ?sentry_data=")))?;
     let limit = server.limits.max_store_bytes.as_usize();
     let payload = legacy_body::json_of_query(&data, limit, &server.budget).map_err(&here)?;
-    request.take(credentials, project_id, event_envelope(payload)).await
+    request.take(credentials, project, event_envelope(payload)).await
 }
 
 /// What all ways in have in common.
@@ -153,7 +157,7 @@ impl<'a> Request<'a> {
         Ok(Self { server, head, path_project, received_at: (server.clock)() })
     }
 
-    fn authorise(&self, credentials: &Credentials) -> Result<ProjectId, Refusal> {
+    fn authorise(&self, credentials: &Credentials) -> Result<Arc<Project>, Refusal> {
         let projects = self.server.projects.current();
         let origin = Origin::of_request(&self.head.headers);
         access::authorise(projects.as_deref(), &credentials.public_key, self.path_project, origin.as_ref())
@@ -166,15 +170,18 @@ impl<'a> Request<'a> {
     async fn take(
         self,
         credentials: Credentials,
-        project_id: ProjectId,
+        project: Arc<Project>,
         envelope: Envelope,
     ) -> Result<Option<EventId>, Rejection> {
-        let user_agent = || Some(self.head.headers.get(USER_AGENT)?.to_str().ok()?.into());
+        let user_agent: Option<Box<str>> =
+            self.head.headers.get(USER_AGENT).and_then(|value| Some(value.to_str().ok()?.into()));
+        let project_id = project.config.id;
         let submission = Submission {
-            project_id,
+            project,
             public_key: credentials.public_key,
             received_at: self.received_at,
-            client: credentials.client.or_else(user_agent),
+            client: credentials.client.or_else(|| user_agent.clone()),
+            sender: Sender { user_agent, ..Sender::default() },
             envelope,
         };
         self.server.pipeline.take(Accepted(submission)).await.map_err(|refusal| Rejection {
@@ -208,7 +215,8 @@ fn is_envelope(head: &Parts) -> bool {
 
 fn event_envelope(payload: Bytes) -> Envelope {
     // What is no JSON at all is refused by the pipeline, which says where.
-    let is_transaction = EventHead::read(&payload).is_ok_and(|head| head.is_transaction);
+    let is_transaction = picket_common::tree::read(&payload)
+        .is_ok_and(|event| event.get("type").and_then(Value::as_str) == Some("transaction"));
     let item_type = if is_transaction { ItemType::Transaction } else { ItemType::Event };
     let mut envelope = Envelope::empty();
     envelope.push(Item::new(item_type, payload));

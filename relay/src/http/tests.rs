@@ -146,6 +146,12 @@ impl Relay {
     }
 }
 
+/// The payload of a record's first item.
+pub(super) fn event_of(record: &Record) -> serde_json::Value {
+    let envelope = Envelope::parse(record.body.clone(), 500).unwrap();
+    serde_json::from_slice(envelope.items()[0].payload()).unwrap()
+}
+
 fn envelope_of(event: &str) -> String {
     format!("{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"event\",\"length\":{}}}\n{event}\n", event.len())
 }
@@ -162,7 +168,7 @@ async fn an_envelope_is_on_disk_when_it_is_answered() {
     assert_eq!(records[0].header.public_key.as_str(), KEY);
     assert_eq!(records[0].header.received_at, Timestamp::from_millis(1_763_820_306_789));
     assert_eq!(records[0].header.event_id.unwrap().to_string(), ID);
-    assert_eq!(records[0].body, envelope_of(r#"{"message":"x"}"#));
+    assert_eq!(event_of(&records[0]), serde_json::json!({ "message": "x", "event_id": ID }));
     assert_eq!(relay.counted(), []);
 }
 
@@ -370,13 +376,14 @@ async fn the_store_endpoint_takes_every_form_of_an_event() {
         assert_eq!((answer.status, answer.json()["id"].as_str().unwrap()), (200, ID));
         let record = relay.spooled().pop().unwrap();
         assert_eq!(record.header.project_id, ProjectId::new(7));
-        let envelope = Envelope::parse(record.body, 500).unwrap();
-        assert_eq!(envelope.items()[0].payload(), json.as_bytes());
+        let event = event_of(&record);
+        assert_eq!((&event["event_id"], &event["message"]), (&ID.into(), &"\u{fffd} stays".into()));
     }
     let auth = format!("Sentry sentry_key={KEY}");
     let headers = [("x-sentry-auth", auth.as_str()), ("content-type", "application/x-sentry-envelope")];
     let answer = relay.send(Method::POST, "/api/7/store/", &headers, envelope_of("{}")).await;
-    assert_eq!((answer.status, relay.spooled().pop().unwrap().body), (200, Bytes::from(envelope_of("{}"))));
+    let event = event_of(&relay.spooled().pop().unwrap());
+    assert_eq!((answer.status, event), (200, serde_json::json!({ "event_id": ID })));
 }
 
 #[tokio::test]
@@ -400,8 +407,9 @@ async fn floats_of_old_python_clients_are_repaired_and_only_theirs() {
             relay.send(Method::POST, "/api/7/store/", &[("x-sentry-auth", &auth)], "{\"extra\":{\"a\":NaN}}").await;
         assert_eq!(answer.status, status, "{client}");
     }
-    let envelope = Envelope::parse(relay.spooled().pop().unwrap().body, 500).unwrap();
-    assert_eq!(&envelope.items()[0].payload()[..], b"{\"extra\":{\"a\":0.0}}");
+    let event = event_of(&relay.spooled().pop().unwrap());
+    assert_eq!(event["extra"], serde_json::json!({ "a": null }));
+    assert_eq!(event["_meta"]["extra"]["a"][""]["err"][0][0], "invalid_data");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ pub mod memory;
 use picket_common::envelope::{Envelope, Item, ItemType};
 
 use crate::config::LimitsConfig;
+use crate::opened::Texts;
 use crate::refusal::Refusal;
 use crate::submission::{Accepted, Submission};
 
@@ -27,6 +28,11 @@ impl Limited {
     /// For the next stage.
     pub(crate) fn into_submission(self) -> Submission {
         self.0
+    }
+
+    /// What the opened items will borrow from.
+    pub(crate) fn texts(&self) -> Texts {
+        Texts::of(&self.0.envelope)
     }
 }
 

@@ -25,15 +25,15 @@ impl Scrubbed {
 
 /// Applies the project's scrubbing rules.
 #[must_use]
-pub fn scrub(admitted: Admitted) -> Scrubbed {
-    Scrubbed(admitted.into_submission())
+pub fn scrub(admitted: Admitted<'_>) -> Scrubbed {
+    Scrubbed(admitted.into_opened().close())
 }
 
 impl Scrubbed {
     /// What is spooled of it; nothing if no item is left.
     #[must_use]
     pub fn into_record(self) -> Option<Record> {
-        let Submission { project_id, public_key, received_at, envelope, .. } = self.0;
+        let Submission { project, public_key, received_at, envelope, .. } = self.0;
         if envelope.items().is_empty() {
             return None;
         }
@@ -41,7 +41,7 @@ impl Scrubbed {
         // Writing into a vector can't fail.
         let _ = envelope.write_to(&mut body);
         let header = RecordHeader {
-            project_id,
+            project_id: project.config.id,
             public_key,
             received_at,
             event_id: envelope.event_id(),

@@ -3,17 +3,21 @@
 //!
 //! Invariant: what is in memory is on disk; a snapshot that can't be written is not used.
 
+mod table;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use picket_common::project_config::{ConfigSnapshot, ProjectIndex};
+use picket_common::project_config::ConfigSnapshot;
+
+pub use table::{KeyLookup, Project, ProjectTable};
 
 use crate::spool::{Spool, SpoolError};
 
 /// The current configuration; clones share it.
 #[derive(Debug, Clone)]
 pub struct Projects {
-    current: Arc<ArcSwapOption<ProjectIndex>>,
+    current: Arc<ArcSwapOption<ProjectTable>>,
     spool: Spool,
 }
 
@@ -34,20 +38,20 @@ impl Projects {
                 None
             }
         });
-        let index = snapshot.map(|snapshot| Arc::new(ProjectIndex::new(snapshot)));
-        Ok(Self { current: Arc::new(ArcSwapOption::new(index)), spool })
+        let table = snapshot.map(|snapshot| Arc::new(ProjectTable::new(snapshot, None)));
+        Ok(Self { current: Arc::new(ArcSwapOption::new(table)), spool })
     }
 
     /// The current configuration; `None` until an aggregator sent one.
     #[must_use]
-    pub fn current(&self) -> Option<Arc<ProjectIndex>> {
+    pub fn current(&self) -> Option<Arc<ProjectTable>> {
         self.current.load_full()
     }
 
     /// The revision of the current configuration; 0 if there is none.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        self.current.load().as_ref().map_or(0, |index| index.revision())
+        self.current.load().as_ref().map_or(0, |table| table.revision())
     }
 
     /// Writes a snapshot to disk, then uses it. Blocking.
@@ -59,7 +63,8 @@ impl Projects {
         // none.
         let encoded = serde_json::to_vec(&snapshot).unwrap_or_default();
         self.spool.put_project_configuration(&encoded)?;
-        self.current.store(Some(Arc::new(ProjectIndex::new(snapshot))));
+        let table = ProjectTable::new(snapshot, self.current.load().as_deref());
+        self.current.store(Some(Arc::new(table)));
         Ok(())
     }
 }

@@ -1,0 +1,97 @@
+//! An opened submission: its items apart from their envelope, those that are JSON parsed. From normalisation to scrubbing the
+//! stages work on it; scrubbing closes it again. So each item is parsed once, whatever number of stages looks into it.
+
+use bytes::Bytes;
+use picket_common::envelope::{Envelope, Item, ItemType};
+use picket_common::tree::{Document, PythonFloats, ReadError};
+
+use crate::submission::Submission;
+
+/// The payloads that the documents of an [`Opened`] borrow from.
+#[derive(Debug)]
+pub struct Texts(Vec<Bytes>);
+
+/// A submission with its items opened.
+#[derive(Debug)]
+pub struct Opened<'t> {
+    /// Everything but the items; its envelope is empty.
+    pub submission: Submission,
+    /// The items in order. A stage that drops one drops its document with it.
+    pub items: Vec<OpenedItem<'t>>,
+}
+
+/// An item with its payload parsed.
+#[derive(Debug)]
+pub struct OpenedItem<'t> {
+    /// The item. Its payload is what was sent until the submission is closed.
+    pub item: Item,
+    /// Its payload, if the item is of a type that the stages look into.
+    pub document: Option<Document<'t>>,
+}
+
+/// A payload that should be JSON and is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid JSON in the {item_type} item: {source}")]
+pub struct NotJson {
+    /// The item's type.
+    item_type: Box<str>,
+    source: ReadError,
+}
+
+// === impl Texts ===
+
+impl Texts {
+    /// The payloads of an envelope; nothing is copied.
+    #[must_use]
+    pub fn of(envelope: &Envelope) -> Self {
+        Self(envelope.items().iter().map(|item| item.payload().clone()).collect())
+    }
+}
+
+// === impl Opened ===
+
+impl<'t> Opened<'t> {
+    /// Opens a submission. `texts` are those of its envelope.
+    ///
+    /// # Errors
+    /// [`NotJson`] for the first item that should be JSON and can't even be repaired.
+    pub fn open(mut submission: Submission, texts: &'t Texts, floats: PythonFloats) -> Result<Self, NotJson> {
+        let mut items = Vec::with_capacity(texts.0.len());
+        for (item, text) in submission.envelope.take_items().into_iter().zip(&texts.0) {
+            let document = match has_document(item.item_type()) {
+                true => Some(
+                    Document::read(text, floats)
+                        .map_err(|source| NotJson { item_type: item.item_type().as_str().into(), source })?,
+                ),
+                false => None,
+            };
+            items.push(OpenedItem { item, document });
+        }
+        Ok(Self { submission, items })
+    }
+
+    /// The bare items, for counting.
+    pub fn bare_items(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().map(|opened| &opened.item)
+    }
+
+    /// Writes the documents back into their items, and the items into their envelope.
+    #[must_use]
+    pub fn close(self) -> Submission {
+        let Self { mut submission, items } = self;
+        for OpenedItem { mut item, document } in items {
+            if let Some(document) = document {
+                let mut json = Vec::with_capacity(item.payload().len() + item.payload().len() / 4);
+                document.write_json(&mut json);
+                item.set_payload(Bytes::from(json));
+            }
+            submission.envelope.push(item);
+        }
+        submission
+    }
+}
+
+/// The types whose payload is one JSON value that the stages look into.
+const fn has_document(item_type: &ItemType) -> bool {
+    matches!(item_type, ItemType::Event | ItemType::Security | ItemType::Feedback | ItemType::Transaction)
+}
