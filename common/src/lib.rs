@@ -1,7 +1,8 @@
 //! The words that relay and aggregator share.
 //!
 //! What lives here: identifiers, the DSN, the envelope, data categories, outcomes and quotas, the project configuration that is
-//! pushed to relays, the link protocol between the two programs, TLS identity, configuration loading and telemetry,
+//! pushed to relays, the link protocol between the two programs, multipart bodies and crash reports, TLS identity,
+//! configuration loading and telemetry,
 //! the HTTP server loop, the supervision of tasks.
 //! What does not: anything that only one side does. This crate knows neither side (ARCHITECTURE.md, invariants).
 
@@ -13,6 +14,7 @@ pub mod error_text;
 pub mod http_server;
 pub mod identity;
 pub mod ids;
+pub mod multipart;
 pub mod outcome;
 pub mod pii;
 pub mod project_config;
@@ -22,4 +24,5 @@ pub mod supervision;
 pub mod telemetry;
 pub mod timestamp;
 pub mod tree;
+pub mod unreal;
 pub mod wire;

@@ -28,6 +28,7 @@ pub mod refusal;
 pub mod run;
 pub mod scrub;
 pub mod spool;
+pub mod staging;
 pub mod status;
 pub mod submission;
 pub mod tally;
