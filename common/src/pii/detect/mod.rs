@@ -1,51 +1,214 @@
-//! Detectors: find things in a text. (A place-holder: they find nothing yet.)
+//! Detectors: where in a text personal data or a secret stands.
+//!
+//! ```text
+//! text ─▸ TextFacts (one cheap pass) ─▸ Detector::may_match ─no─▸ nothing, no pattern is run
+//!                                              └─yes─▸ Detector::find ─▸ byte ranges
+//! ```
+//!
+//! Invariants:
+//! - ranges are sorted, not empty, do not overlap and, in texts, lie on character boundaries;
+//! - whatever [`Detector::may_match`] denies, [`Detector::find`] would not have found (property test);
+//! - no detector backtracks: patterns are run by automata, scanners never look back or ahead without a bound.
+//!
+//! What it does not do: decide what a hit is replaced with, or which fields are looked at.
+
+mod cookie;
+mod facts;
+mod financial;
+mod named_value;
+mod names;
+mod network;
+mod path;
+mod pattern;
+mod secret;
 
 use std::ops::Range;
+use std::sync::Arc;
 
-/// What can be found in a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub use cookie::is_session_cookie;
+pub use facts::TextFacts;
+pub use names::{NameProfile, SensitiveNames};
+pub use pattern::{Case, CustomPattern, InvalidPattern, KeyPattern, PATTERN_SIZE_LIMIT_BYTES};
+
+/// How sure a card number has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardCheck {
+    /// The issuer's prefix and length: American Express, Visa, Mastercard, Discover.
+    Issuer,
+    /// Any known issuer's prefix and length, and the check digit is right.
+    Luhn,
+}
+
+/// Which part of a URL's credentials is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UrlAuthPart {
+    /// `user:password`, or the user alone where there is no password.
+    UserAndPassword,
+    /// What stands after the colon only.
+    Password,
+}
+
+/// Where in a text the path of a home directory is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HomePath {
+    /// After any directory `home`, `users`, …: also in the middle of a path and in routes such as `/users/7`.
+    Anywhere,
+    /// Where a file path begins: `/home/…`, `/Users/…`, `C:\Users\…`.
+    AtRoot,
+}
+
+/// One kind of personal data or secret.
+#[derive(Debug, Clone)]
 pub enum Detector {
-    /// International mobile equipment identities.
+    /// Serial number of a mobile device: 15 digits, or 16 with the software version.
     Imei,
-    /// Hardware addresses of network interfaces.
+    /// Hardware address of a network interface, written with `:` or `-`.
     Mac,
-    /// UUIDs.
+    /// UUID, with or without its dashes.
     Uuid,
-    /// E-mail addresses at dotted domains.
+    /// E-mail address whose domain has a dot and looks public.
     Email,
-    /// IPv4 and IPv6 addresses.
+    /// IPv4 or IPv6 address. Versions and times of day are told apart as far as that can be done.
     Ip,
-    /// Card numbers by issuer prefix, without their check digit.
-    CreditCard,
-    /// Card numbers by issuer prefix with the right check digit (Luhn).
-    CreditCardChecked,
-    /// International bank account numbers.
+    /// Number of a payment card, digits in groups or not.
+    CreditCard(CardCheck),
+    /// International bank account number.
     Iban,
-    /// The user's part of a path.
-    UserPath,
-    /// The user's part of a path of a local file; the paths of URLs are left alone.
-    LocalUserPath,
-    /// The body of a PEM key.
+    /// Name of a user in the path of a home directory: the name only.
+    UserPath(HomePath),
+    /// Body of a PEM key, public or private: what stands between its first and last line.
     PemKey,
-    /// `user:password` in a URL.
-    UrlAuth,
-    /// The password in a URL.
-    UrlPassword,
-    /// Values of URL query parameters that have a sensitive name.
-    UrlQuery,
-    /// US social security numbers.
+    /// Credentials in a URL.
+    UrlAuth(UrlAuthPart),
+    /// Social security number of the United States.
     UsSsn,
-    /// Bearer tokens, with the word.
+    /// `Bearer` and the token after it.
     Bearer,
-    /// Values of well-known session cookies in a cookie header.
+    /// A text that speaks of a password, key or token: the whole of it. In bytes: the values after such names only.
+    Password,
+    /// Values of well-known session cookies in a `Cookie` or `Set-Cookie` header.
     Cookies,
-    /// Values of `key=value`, `key: value` and the like in a text, where the key has a sensitive name.
-    SecretPair,
+    /// A pattern from the project's configuration.
+    Pattern(Arc<CustomPattern>),
+    /// A text that a key pattern matches: the whole of it. In bytes: what the pattern matches.
+    PairValue(Arc<KeyPattern>),
+    /// `name=value`, `name: value` or `"name": "value"` in a text, where the name is sensitive: the value.
+    NamedValue(Arc<SensitiveNames>),
+    /// `?name=value` or `&name=value` where the name is sensitive: the value.
+    QueryParameter(Arc<SensitiveNames>),
 }
 
 impl Detector {
-    /// Appends what it finds, as ranges of bytes, ascending and without overlap.
+    /// Appends to `out` where in `text` this kind of data stands.
     pub fn find(&self, text: &str, out: &mut Vec<Range<usize>>) {
-        let _ = (text, out);
+        let before = out.len();
+        match self {
+            Self::Password => secret::password_text(text.as_bytes(), out),
+            Self::Pattern(pattern) => pattern.find(text, out),
+            Self::PairValue(pattern) => {
+                if !text.is_empty() && pattern.is_match(text) {
+                    out.push(0..text.len());
+                }
+            }
+            _ => self.find_bytes(text.as_bytes(), out),
+        }
+        snap_to_characters(text, &mut out[before..]);
+        tidy(out, before);
+    }
+
+    /// As [`Self::find`], in bytes of unknown encoding. Rules that replace a whole text replace here what gives it away.
+    pub fn find_bytes(&self, bytes: &[u8], out: &mut Vec<Range<usize>>) {
+        let before = out.len();
+        match self {
+            Self::Imei => financial::imei(bytes, out),
+            Self::Mac => network::mac(bytes, out),
+            Self::Uuid => network::uuid(bytes, out),
+            Self::Email => network::email(bytes, out),
+            Self::Ip => network::ip(bytes, out),
+            Self::CreditCard(check) => financial::credit_card(bytes, *check, out),
+            Self::Iban => financial::iban(bytes, out),
+            Self::UserPath(which) => path::user_path(bytes, *which, out),
+            Self::PemKey => secret::pem_key(bytes, out),
+            Self::UrlAuth(part) => network::url_auth(bytes, *part, out),
+            Self::UsSsn => financial::us_ssn(bytes, out),
+            Self::Bearer => secret::bearer(bytes, out),
+            Self::Password => secret::password_bytes(bytes, out),
+            Self::Cookies => cookie::session_cookies(bytes, out),
+            Self::Pattern(pattern) => pattern.find_bytes(bytes, out),
+            Self::PairValue(pattern) => pattern.find_bytes(bytes, out),
+            Self::NamedValue(names) => named_value::named_values(bytes, names, out),
+            Self::QueryParameter(names) => named_value::query_parameters(bytes, names, out),
+        }
+        tidy(out, before);
+    }
+
+    /// Whether a text with these facts can hold what this detector finds; no means that [`Self::find`] need not be called.
+    #[must_use]
+    pub fn may_match(&self, facts: &TextFacts) -> bool {
+        match self {
+            Self::Imei => facts.digits() >= 15,
+            Self::Mac => facts.colons() >= 5 || facts.dashes() >= 5,
+            Self::Uuid => facts.len() >= 32,
+            Self::Email => facts.has_at() && facts.dots() >= 1,
+            Self::Ip => facts.colons() >= 2 || (facts.dots() >= 3 && facts.digits() >= 4),
+            Self::CreditCard(_) => facts.digits() >= 13,
+            Self::Iban => facts.digits() >= 2 && facts.len() >= 15,
+            Self::UserPath(_) => facts.has_slash() && facts.has_home_word(),
+            Self::PemKey => facts.dashes() >= 10,
+            Self::UrlAuth(_) => facts.has_at() && facts.has_slash(),
+            Self::UsSsn => facts.digits() >= 9 && facts.dashes() >= 2,
+            Self::Bearer => facts.has_bearer_word(),
+            Self::Password => facts.has_password_word() || facts.has_bearer_word(),
+            Self::Cookies | Self::QueryParameter(_) => facts.has_equals(),
+            Self::NamedValue(_) => facts.has_equals() || facts.colons() >= 1,
+            Self::Pattern(_) | Self::PairValue(_) => true,
+        }
     }
 }
+
+/// Widens ranges to whole characters: scanners work on bytes, and a bound may cut a character.
+fn snap_to_characters(text: &str, ranges: &mut [Range<usize>]) {
+    for range in ranges {
+        while !text.is_char_boundary(range.start) {
+            range.start -= 1;
+        }
+        while !text.is_char_boundary(range.end) {
+            range.end += 1;
+        }
+    }
+}
+
+/// Brings the ranges from `before` on into the promised form: sorted, not empty, joined where they overlap.
+fn tidy(out: &mut Vec<Range<usize>>, before: usize) {
+    let in_order = out[before..].windows(2).all(|pair| pair[0].end <= pair[1].start);
+    if in_order && out[before..].iter().all(|range| !range.is_empty()) {
+        return;
+    }
+    let mut found = out.split_off(before);
+    found.retain(|range| !range.is_empty());
+    found.sort_unstable_by_key(|range| (range.start, range.end));
+    for range in found {
+        match out[before..].last_mut() {
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            _ => out.push(range),
+        }
+    }
+}
+
+/// Compiles a pattern of this program: bytes, ASCII only, any case.
+#[expect(clippy::expect_used, reason = "the patterns are constants; a test runs each of them")]
+fn constant(pattern: &str) -> regex::bytes::Regex {
+    regex::bytes::RegexBuilder::new(pattern)
+        .unicode(false)
+        .case_insensitive(true)
+        .build()
+        .expect("a pattern of this program compiles")
+}
+
+/// Letters, digits and underscore, and whatever is not ASCII: a character inside of a word.
+const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Session and CSRF cookies by name.
+
+use std::ops::Range;
+
+/// Names, in small letters, under which web frameworks keep what logs a user in. Not for other cookies: those are told by
+/// their values and by the project's own names.
+const SESSION_COOKIES: [&str; 34] = [
+    "_csrf",
+    "_csrf_token",
+    "_session",
+    "_session_id",
+    "_vercel_jwt",
+    "_xsrf",
+    "asp.net_sessionid",
+    "ci_session",
+    "connect.sid",
+    "csrf",
+    "csrf-token",
+    "csrf_token",
+    "csrftoken",
+    "fasthttpsessionid",
+    "irissessionid",
+    "jsessionid",
+    "laravel_session",
+    "mysession",
+    "phpsessid",
+    "rack.session",
+    "sentrysid",
+    "sess",
+    "session",
+    "session_id",
+    "sessionid",
+    "sid",
+    "su",
+    "sudo",
+    "symfony",
+    "user_session",
+    "x-csrf-token",
+    "x-xsrf-token",
+    "xsrf",
+    "xsrf-token",
+];
+
+/// Prefixes by which a server binds a cookie to its host (RFC 6265bis §4.1.3).
+const PREFIXES: [&str; 2] = ["__host-", "__secure-"];
+
+/// Whether a cookie of this name holds a session. `session__1` and so on are parts of `session`.
+#[must_use]
+pub fn is_session_cookie(name: &str) -> bool {
+    let mut name = name.trim();
+    for prefix in PREFIXES {
+        if let Some(head) = name.get(..prefix.len())
+            && head.eq_ignore_ascii_case(prefix)
+        {
+            name = &name[prefix.len()..];
+        }
+    }
+    if let Some((base, number)) = name.rsplit_once("__")
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        name = base;
+    }
+    SESSION_COOKIES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// The values of session cookies in a `Cookie` or `Set-Cookie` header: pairs between semicolons.
+pub(super) fn session_cookies(bytes: &[u8], out: &mut Vec<Range<usize>>) {
+    let mut start = 0;
+    for pair in bytes.split(|&byte| matches!(byte, b';' | b'\n')) {
+        let pair_start = start;
+        start += pair.len() + 1;
+        let Some(equals) = memchr::memchr(b'=', pair) else { continue };
+        // `Cookie: session=…` in a dump of headers.
+        let name_start = memchr::memrchr2(b' ', b':', pair[..equals].trim_ascii_end()).map_or(0, |before| before + 1);
+        let Ok(name) = std::str::from_utf8(&pair[name_start..equals]) else { continue };
+        if is_session_cookie(name) {
+            let value = &pair[equals + 1..];
+            let value_start = pair_start + equals + 1 + (value.len() - value.trim_ascii_start().len());
+            let value_len = value.trim_ascii().split(|byte| byte.is_ascii_whitespace()).next().map_or(0, <[u8]>::len);
+            out.push(value_start..value_start + value_len);
+        }
+    }
+}
