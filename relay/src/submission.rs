@@ -36,8 +36,7 @@ impl Submission {
             id: picket_common::ids::ProjectId::new(1),
             slug: "one".to_owned(),
             keys: Vec::new(),
-            allowed_domains: vec!["*".to_owned()],
-            retention_days: 90,
+            settings: picket_common::project_config::ProjectSettings::default(),
         };
         Self {
             project: Arc::new(Project::new(config)),

@@ -55,6 +55,17 @@ impl Finished {
         self.stdout
     }
 
+    /// Its complaint, after it was seen to fail.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[must_use]
+    #[track_caller]
+    pub fn failed(self) -> String {
+        assert_ne!(self.code, Some(0), "the command did not fail: {self:?}");
+        self.stderr
+    }
+
     /// Its output as JSON, after it was seen to end well.
     ///
     /// # Panics

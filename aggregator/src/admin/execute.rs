@@ -48,6 +48,15 @@ async fn try_execute(context: &AdminContext, request: Request, now: Timestamp) -
             Reply::Project(registry.projects.create(&name, platform.as_deref(), now).await?)
         }
         Request::ListProjects => Reply::Projects(registry.projects.list().await?),
+        Request::ShowSettings { project } => Reply::Settings(Box::new(registry.projects.settings(&project).await?)),
+        Request::ChangeSettings { project, change } => {
+            Reply::Settings(Box::new(registry.projects.change_settings(&project, &change).await?))
+        }
+        Request::ListKeys { project } => Reply::Keys(registry.projects.keys(&project).await?),
+        Request::CreateKey { project, label } => Reply::Key(registry.projects.create_key(&project, &label, now).await?),
+        Request::SetKeyState { public_key, state } => {
+            Reply::Key(registry.projects.set_key_state(public_key, state).await?)
+        }
         Request::InviteRelay { name, ttl } => {
             let mut random = [0; 16];
             if let Err(error) = getrandom::fill(&mut random) {

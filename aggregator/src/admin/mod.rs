@@ -12,14 +12,15 @@ pub mod socket;
 
 use std::time::Duration;
 
-use picket_common::ids::{EventId, RelayId};
+use picket_common::ids::{EventId, PublicKey, RelayId};
+use picket_common::project_config::ProjectSettings;
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use execute::{AdminContext, execute};
 
-use crate::projects::Project;
+use crate::projects::{KeyState, Project, ProjectKey};
 use crate::query::{IssueFilter, IssuePage, IssueSummary};
 use crate::status::Status;
 
@@ -36,6 +37,37 @@ pub enum Request {
     },
     /// All projects.
     ListProjects,
+    /// A project's settings.
+    ShowSettings {
+        /// Its id or slug.
+        project: String,
+    },
+    /// Changes a project's settings; see [`ProjectSettings::changed`].
+    ChangeSettings {
+        /// Its id or slug.
+        project: String,
+        /// The keys to replace.
+        change: Value,
+    },
+    /// A project's keys.
+    ListKeys {
+        /// Its id or slug.
+        project: String,
+    },
+    /// Makes another key.
+    CreateKey {
+        /// The project's id or slug.
+        project: String,
+        /// What it is for.
+        label: String,
+    },
+    /// Switches a key on or off.
+    SetKeyState {
+        /// Which.
+        public_key: PublicKey,
+        /// To what.
+        state: KeyState,
+    },
     /// Makes a join token.
     InviteRelay {
         /// What the relay will be called.
@@ -97,6 +129,12 @@ pub enum Reply {
     Project(Project),
     /// All projects.
     Projects(Vec<Project>),
+    /// A project's settings.
+    Settings(Box<ProjectSettings>),
+    /// The keys of a project.
+    Keys(Vec<ProjectKey>),
+    /// The key that was made or changed.
+    Key(ProjectKey),
     /// A join token.
     Invitation {
         /// The token; shown once.

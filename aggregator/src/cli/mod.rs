@@ -6,6 +6,7 @@ mod command;
 mod init;
 mod issue_text;
 mod output;
+mod project;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,14 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use picket_common::config::{Override, Sources, Span, load};
 use picket_common::error_text::reason;
-use picket_common::ids::RelayId;
+use picket_common::ids::{PublicKey, RelayId};
 use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
 
 use crate::accounts::check_login_name;
 use crate::admin::Request;
 use crate::config::{AggregatorConfig, ENV_PREFIX, STANDARD_FILE};
+use crate::projects::KeyState;
 use crate::query::IssueFilter;
 use crate::server;
 
@@ -64,6 +66,9 @@ enum Command {
     /// Projects and their DSNs
     #[command(subcommand)]
     Project(ProjectCommand),
+    /// Keys of a project, which its DSNs name
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Relays: invite, list, revoke
     #[command(subcommand)]
     Relay(RelayCommand),
@@ -94,6 +99,56 @@ enum ProjectCommand {
     },
     /// All projects
     List,
+    /// Settings: origins, retention, filters, quotas, scrubbing
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print all settings of a project as JSON
+    Get {
+        /// The project
+        #[arg(value_name = "ID_OR_SLUG")]
+        project: String,
+    },
+    /// Change settings: each key of the document replaces that setting, null brings its default back
+    Set {
+        /// The project
+        #[arg(value_name = "ID_OR_SLUG")]
+        project: String,
+        /// A JSON document [default: stdin]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// The keys of a project
+    List {
+        /// The project
+        #[arg(value_name = "ID_OR_SLUG")]
+        project: String,
+    },
+    /// Make another key and print its DSN
+    Create {
+        /// The project
+        #[arg(value_name = "ID_OR_SLUG")]
+        project: String,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// Refuse everything under a key
+    Disable {
+        /// The key, as `key list` shows it
+        public_key: PublicKey,
+    },
+    /// Take data under a key again
+    Enable {
+        /// The key, as `key list` shows it
+        public_key: PublicKey,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -230,6 +285,20 @@ async fn run(cli: Cli, config: AggregatorConfig) -> anyhow::Result<()> {
         Command::CheckConfig => return output::config_is_valid(&config, json),
         Command::Project(ProjectCommand::Create { name, platform }) => Request::CreateProject { name, platform },
         Command::Project(ProjectCommand::List) => Request::ListProjects,
+        Command::Project(ProjectCommand::Config(ConfigCommand::Get { project })) => Request::ShowSettings { project },
+        Command::Project(ProjectCommand::Config(ConfigCommand::Set { project, file })) => {
+            let change = project::read_settings(file.as_deref())?;
+            let reply = command::ask(&config, Request::ChangeSettings { project: project.clone(), change }).await?;
+            return project::changed(reply, &project, json);
+        }
+        Command::Key(KeyCommand::List { project }) => Request::ListKeys { project },
+        Command::Key(KeyCommand::Create { project, label }) => Request::CreateKey { project, label },
+        Command::Key(KeyCommand::Disable { public_key }) => {
+            Request::SetKeyState { public_key, state: KeyState::Disabled }
+        }
+        Command::Key(KeyCommand::Enable { public_key }) => {
+            Request::SetKeyState { public_key, state: KeyState::Enabled }
+        }
         Command::Relay(RelayCommand::Invite { name, ttl }) => Request::InviteRelay { name, ttl: ttl.get() },
         Command::Relay(RelayCommand::List) => Request::ListRelays,
         Command::Relay(RelayCommand::Revoke { id }) => Request::RevokeRelay { id },

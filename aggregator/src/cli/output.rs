@@ -15,6 +15,7 @@ use crate::query::IssueSummary;
 use crate::status::Status;
 
 use super::issue_text::{issue_text, one_line};
+use super::project;
 
 /// Says that a configuration is valid.
 pub(super) fn config_is_valid(config: &AggregatorConfig, json: bool) -> anyhow::Result<()> {
@@ -56,6 +57,12 @@ pub(super) fn reply(reply: Reply, json: bool, now: Timestamp) -> anyhow::Result<
             print_json(&mut out, &projects.iter().map(project_json).collect::<Vec<_>>())
         }
         Reply::Projects(projects) => print_projects(&mut out, &projects),
+        // The document is JSON for people too: what is printed can be edited and set.
+        Reply::Settings(settings) => print_json(&mut out, &settings.to_document()),
+        Reply::Keys(keys) if json => print_json(&mut out, &keys.iter().map(project::key_json).collect::<Vec<_>>()),
+        Reply::Keys(keys) => project::print_keys(&mut out, &keys),
+        Reply::Key(key) if json => print_json(&mut out, &project::key_json(&key)),
+        Reply::Key(key) => project::print_key(&mut out, &key),
         Reply::Invitation { token, expires_at } if json => {
             print_json(&mut out, &json!({ "token": token, "expires_at": expires_at.to_rfc3339() }))
         }
@@ -287,7 +294,7 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// A remark beside the answer.
-fn eprint(text: &str) {
+pub(super) fn eprint(text: &str) {
     // Nothing can be done if stderr is closed.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -38,7 +38,7 @@ impl InsertPlan {
         projects: &ConfigSnapshot,
         made_at: Timestamp,
     ) -> Self {
-        let retention = projects.projects.iter().map(|project| (project.id, project.retention_days)).collect();
+        let retention = projects.projects.iter().map(|project| (project.id, project.settings.retention_days)).collect();
         Self { id, first: first.get(), end: end.get(), made_at, retention }
     }
 

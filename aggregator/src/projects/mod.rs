@@ -1,15 +1,20 @@
-//! Projects and their keys, and the configuration snapshot that relays get of them.
+//! Projects, their keys ([`keys`]) and settings ([`settings`]), and the configuration snapshot that relays get of them.
 //!
 //! Every change raises the revision in the same transaction and then publishes a new snapshot to whoever watches.
 
+mod keys;
+mod settings;
+
 use picket_common::dsn::Dsn;
 use picket_common::ids::{ProjectId, PublicKey};
-use picket_common::project_config::{ConfigSnapshot, KeyConfig, ProjectConfig};
+use picket_common::project_config::{ConfigSnapshot, InvalidSettings, KeyConfig, ProjectConfig, ProjectSettings};
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqlitePool};
 use std::sync::Arc;
 use tokio::sync::watch;
+
+pub use keys::{KeyState, ProjectKey};
 
 use crate::database::{Database, DatabaseError};
 
@@ -22,6 +27,24 @@ pub enum ProjectError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// There is no such project.
+    #[error("there is no project {wanted}; `picket-aggregator project list` shows ids and names")]
+    Unknown {
+        /// What was asked for: an id or a slug.
+        wanted: String,
+    },
+    /// There is no such key.
+    #[error("there is no key {0}; `picket-aggregator key list PROJECT` shows the keys of a project")]
+    UnknownKey(PublicKey),
+    /// The label of a key is too long.
+    #[error("a key's label has at most {} characters", keys::MAX_LABEL_CHARS)]
+    Label,
+    /// The project has as many keys as it may.
+    #[error("the project has {} keys already, which is the most a project may have", keys::MAX_KEYS)]
+    TooManyKeys,
+    /// The settings can't be used.
+    #[error("the settings were not changed: {0}")]
+    Settings(#[from] InvalidSettings),
     /// The name can't be used.
     #[error("a project's name must have 1 to {MAX_NAME_CHARS} characters, with at least one ASCII letter or digit")]
     Name,
@@ -44,20 +67,6 @@ pub enum ProjectError {
 impl From<sqlx::Error> for ProjectError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error.into())
-    }
-}
-
-/// Settings that have no column of their own; stored as JSON so that later versions add to them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default)]
-struct Settings {
-    allowed_domains: Vec<String>,
-    retention_days: u16,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { allowed_domains: vec!["*".to_owned()], retention_days: 90 }
     }
 }
 
@@ -119,9 +128,7 @@ impl Projects {
         if base.is_empty() || name.chars().count() > MAX_NAME_CHARS {
             return Err(ProjectError::Name);
         }
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(ProjectError::Random)?;
-        let key = PublicKey::from_random(random);
+        let key = keys::random_key()?;
 
         // IMMEDIATE: the write lock is taken before anything is read, so that two commands can't choose one slug.
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -136,17 +143,11 @@ impl Projects {
         .bind(&slug)
         .bind(name)
         .bind(platform)
-        .bind(serde_json::to_string(&Settings::default()).unwrap_or_default())
+        .bind(ProjectSettings::default().to_document().to_string())
         .bind(created_at)
         .execute(&mut *transaction)
         .await?;
-        sqlx::query("INSERT INTO project_keys (public_key, project_id, label, enabled, created_at) VALUES ($1, $2, $3, TRUE, $4)")
-            .bind(key.as_str())
-            .bind(id)
-            .bind("default")
-            .bind(created_at)
-            .execute(&mut *transaction)
-            .await?;
+        keys::insert(&mut transaction, id, key, keys::FIRST_LABEL, now).await?;
         Database::next(&mut transaction, "config_revision").await?;
         transaction.commit().await?;
         self.publish().await?;
@@ -212,6 +213,22 @@ impl Projects {
     }
 }
 
+/// The number of a project by its id or slug, within the caller's transaction.
+async fn find(connection: &mut sqlx::SqliteConnection, wanted: &str) -> Result<i64, ProjectError> {
+    let number = wanted.parse::<i64>().ok();
+    let found = sqlx::query_scalar("SELECT id FROM projects WHERE id = $1 OR slug = $2 ORDER BY id = $1 DESC LIMIT 1")
+        .bind(number)
+        .bind(wanted)
+        .fetch_optional(connection)
+        .await?;
+    found.ok_or_else(|| ProjectError::Unknown { wanted: wanted.to_owned() })
+}
+
+/// Stored settings; those of an older version lack keys, which then have their defaults.
+fn settings_of(project: i64, stored: &str) -> Result<ProjectSettings, ProjectError> {
+    serde_json::from_str(stored).map_err(|_| ProjectError::Stored { project, what: "settings" })
+}
+
 async fn read_snapshot(pool: &SqlitePool) -> Result<ConfigSnapshot, ProjectError> {
     // One transaction, so that revision and content belong together.
     let mut transaction = pool.begin().await?;
@@ -237,15 +254,11 @@ async fn read_snapshot(pool: &SqlitePool) -> Result<ConfigSnapshot, ProjectError
         .into_iter()
         .map(|row| {
             let id: i64 = row.try_get(0)?;
-            let settings: String = row.try_get(2)?;
-            let settings: Settings =
-                serde_json::from_str(&settings).map_err(|_| ProjectError::Stored { project: id, what: "settings" })?;
             Ok(ProjectConfig {
                 id: project_id(id),
                 slug: row.try_get(1)?,
                 keys: keys_by_project.remove(&id).unwrap_or_default(),
-                allowed_domains: settings.allowed_domains,
-                retention_days: settings.retention_days,
+                settings: settings_of(id, &row.try_get::<String, _>(2)?)?,
             })
         })
         .collect::<Result<_, ProjectError>>()?;
@@ -288,9 +301,9 @@ mod tests {
     use super::*;
     use picket_common::project_config::{KeyLookup, ProjectIndex};
 
-    const NOW: Timestamp = Timestamp::from_millis(1_763_820_306_789);
+    pub(super) const NOW: Timestamp = Timestamp::from_millis(1_763_820_306_789);
 
-    async fn projects() -> (tempfile::TempDir, Projects) {
+    pub(super) async fn projects() -> (tempfile::TempDir, Projects) {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(&directory.path().join("picket.db")).await.unwrap();
         let projects = Projects::open(&database, "http://127.0.0.1:3000").await.unwrap();

@@ -30,7 +30,7 @@ pub(crate) fn authorise(
     if path_project.is_some_and(|asked| asked != project.config.id) {
         return Err(Refusal::forbidden("project_id", "the key belongs to another project than the one in the path"));
     }
-    if origin.is_some_and(|origin| !origin.matches_any(&project.config.allowed_domains)) {
+    if origin.is_some_and(|origin| !origin.matches_any(&project.config.settings.allowed_domains)) {
         return Err(Refusal::forbidden("cors", "the project does not allow this origin"));
     }
     Ok(Arc::clone(project))

@@ -10,7 +10,7 @@ use picket_common::config::ByteSize;
 use picket_common::envelope::Envelope;
 use picket_common::ids::{ProjectId, Sequence};
 use picket_common::outcome::Outcome;
-use picket_common::project_config::{ConfigSnapshot, KeyConfig, ProjectConfig};
+use picket_common::project_config::{ConfigSnapshot, KeyConfig, ProjectConfig, ProjectSettings};
 use picket_common::record::{Record, RecordReader};
 use tower::ServiceExt;
 
@@ -56,8 +56,10 @@ fn project(id: u64, key: &str, enabled: bool, allowed_domains: &[&str]) -> Proje
         id: ProjectId::new(id),
         slug: format!("project-{id}"),
         keys: vec![KeyConfig { public_key: key.parse().unwrap(), enabled }],
-        allowed_domains: allowed_domains.iter().map(|&domain| domain.to_owned()).collect(),
-        retention_days: 90,
+        settings: ProjectSettings {
+            allowed_domains: allowed_domains.iter().map(|&domain| domain.to_owned()).collect(),
+            ..ProjectSettings::default()
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 use bytes::Bytes;
 use picket_common::envelope::{Envelope, Item, ItemType};
 use picket_common::ids::{EventId, ProjectId, PublicKey, Sequence, SpoolId};
-use picket_common::project_config::{ConfigSnapshot, ProjectConfig};
+use picket_common::project_config::{ConfigSnapshot, ProjectConfig, ProjectSettings};
 use picket_common::record::{Record, RecordHeader};
 use picket_common::wire::BatchHeader;
 use uuid::Uuid;
@@ -50,8 +50,7 @@ fn plan() -> InsertPlan {
         id: ProjectId::new(1),
         slug: "shop".to_owned(),
         keys: Vec::new(),
-        allowed_domains: Vec::new(),
-        retention_days: 30,
+        settings: ProjectSettings { retention_days: 30, ..ProjectSettings::default() },
     };
     let projects = ConfigSnapshot { revision: 1, projects: vec![project] };
     InsertPlan::new(Uuid::nil(), JournalPosition::START, JournalPosition::new(9), &projects, Timestamp::EPOCH)

@@ -1,56 +1,9 @@
-//! What a relay must know of the projects it serves. Made by the aggregator, pushed over the control stream, kept on the
-//! relay's disk so that it works offline.
-//!
-//! Fields are added freely: each has a default, and a side that does not know a field ignores it. A snapshot is always whole.
+//! A snapshot indexed by public key.
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
-use crate::ids::{ProjectId, PublicKey};
-
-/// All projects at one revision.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigSnapshot {
-    /// Grows with every change; a relay that has it needs no new snapshot.
-    pub revision: u64,
-    /// Every project that takes events.
-    pub projects: Vec<ProjectConfig>,
-}
-
-/// One project as relays see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProjectConfig {
-    /// The project's number.
-    pub id: ProjectId,
-    /// The project's slug, for logs and metrics.
-    pub slug: String,
-    /// Its keys, enabled or not.
-    pub keys: Vec<KeyConfig>,
-    /// Origins that browsers may post from: `*`, `*.example.org`, `https://example.org:8443`. Empty refuses every origin.
-    #[serde(default = "every_origin")]
-    pub allowed_domains: Vec<String>,
-    /// How long events are kept, in days.
-    #[serde(default = "default_retention_days")]
-    pub retention_days: u16,
-}
-
-/// A key of a project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyConfig {
-    /// The public key.
-    pub public_key: PublicKey,
-    /// Whether events under this key are taken.
-    pub enabled: bool,
-}
-
-fn every_origin() -> Vec<String> {
-    vec!["*".to_owned()]
-}
-
-const fn default_retention_days() -> u16 {
-    90
-}
+use super::{ConfigSnapshot, ProjectConfig};
+use crate::ids::PublicKey;
 
 /// What a public key stands for at the moment.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +68,8 @@ impl ProjectIndex {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::ids::ProjectId;
+    use crate::project_config::{KeyConfig, ProjectSettings};
 
     fn key(letter: &str) -> PublicKey {
         letter.repeat(32).parse().unwrap()
@@ -131,23 +86,11 @@ mod tests {
                     KeyConfig { public_key: key("a"), enabled: true },
                     KeyConfig { public_key: key("b"), enabled: false },
                 ],
-                allowed_domains: every_origin(),
-                retention_days: 90,
+                settings: ProjectSettings::default(),
             }],
         });
         assert!(matches!(index.lookup(&key("a")), KeyLookup::Enabled(project) if project.id.get() == 7));
         assert!(matches!(index.lookup(&key("b")), KeyLookup::Disabled(project) if project.id.get() == 7));
         assert!(matches!(index.lookup(&key("c")), KeyLookup::Unknown));
-    }
-
-    #[test]
-    fn a_snapshot_with_fields_of_a_newer_version_is_read() {
-        let text = format!(
-            r#"{{"revision":1,"novelty":true,"projects":[{{"id":"7","slug":"shop","keys":[{{"public_key":"{}","enabled":true}}],"quotas":[]}}]}}"#,
-            key("a")
-        );
-        let snapshot: ConfigSnapshot = serde_json::from_str(&text).unwrap();
-        assert_eq!(snapshot.projects[0].allowed_domains, ["*"]);
-        assert_eq!(snapshot.projects[0].retention_days, 90);
     }
 }
