@@ -3,7 +3,8 @@
 #
 #   setup.sh build   what the build needs: C and C++ compilers, clang and libclang (RocksDB's bindings)
 #   setup.sh run     the ClickHouse engine, libchdb, at the pinned version
-#   setup.sh test    what `build` and `run` fetch, and the SDKs that the tests drive: sentry-sdk (Python), @sentry/node
+#   setup.sh test    what `build` and `run` fetch, and the SDKs that the tests drive: sentry-sdk 2 and 1, raven (Python),
+#                    @sentry/node 11 and 8
 #   setup.sh all     everything (the same as `test`; the name Makefiles and people expect)
 #
 # What it promises:
@@ -16,8 +17,8 @@
 # What it leaves in the cache directory ($PICKET_CACHE_DIR, default ~/.cache/picket):
 #
 #   libchdb-<version>.so, libchdb.so -> libchdb-<version>.so
-#   sdk/python/                  virtual environment with sentry-sdk; the interpreter is sdk/python/bin/python
-#   sdk/node/node_modules/       @sentry/node
+#   sdk/python/, python-1/, raven/   virtual environments with sentry-sdk 2, sentry-sdk 1, raven; interpreter: bin/python
+#   sdk/node/, node-8/           @sentry/node 11 and 8 in node_modules/
 #   sdk/node/bin-node            -> a Node that is new enough for it: the system's, or the one in sdk/node-runtime-<version>/
 #
 # It does not install Rust, and it removes nothing it did not make.
@@ -33,8 +34,12 @@ NODE_VERSION=22.23.3
 NODE_INTEGRITY_X64='sha512-qHnz5tFsHoj/WM+uRENVjWONi5hVvmwrgq8A4V76KpuVNAc4+jwK8x4gwbobE9BtHNg/AKR2583eYorLF/c7ng=='
 NODE_INTEGRITY_ARM64='sha512-l3DAHZreylo+p9QXDtsOrjG2JXJqVzYXnAGmIQNOUNARcMppTO2cmewVQP+36tjJnSE+dzpMNtgW+c3oiDvXtA=='
 
+# Of each SDK the current version, and the last of those before it that are still in use.
 SENTRY_PYTHON_VERSION=2.75.0
+SENTRY_PYTHON_1_VERSION=1.45.1
+RAVEN_VERSION=6.10.0
 SENTRY_NODE_VERSION=11.12.0
+SENTRY_NODE_8_VERSION=8.55.2
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -179,18 +184,19 @@ set PICKET_LIBCHDB_INTEGRITY=sha512-… to one you trust, or use a ClickHouse se
     link "libchdb-$LIBCHDB_VERSION.so" "$CACHE/libchdb.so"
 }
 
+# set_up_python_sdk DIRECTORY PACKAGE VERSION: a virtual environment with one SDK.
 set_up_python_sdk() {
-    venv="$CACHE/sdk/python"
-    stamp="$venv/.sentry-sdk-$SENTRY_PYTHON_VERSION"
+    venv="$CACHE/sdk/$1" package=$2 version=$3
+    stamp="$venv/.$package-$version"
     [ -f "$stamp" ] && [ -x "$venv/bin/python" ] && return 0
     need python3 have python3
     need python3-venv have_venv
     install_missing
-    say "making a Python environment with sentry-sdk $SENTRY_PYTHON_VERSION"
+    say "making a Python environment with $package $version"
     # Without its stamp it is half made or of another version; an environment cannot be moved, so it is made in place.
     rm -rf "$venv"
     python3 -m venv "$venv" >&2
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "sentry-sdk==$SENTRY_PYTHON_VERSION" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$package==$version" >&2
     : >"$stamp"
 }
 
@@ -212,6 +218,8 @@ node_is_new_enough() {
 }
 
 set_up_node() {
+    NODE_HOME="$CACHE/sdk/node"
+    mkdir -p "$NODE_HOME"
     node_is_new_enough "$NODE_HOME/bin-node" && return 0
     system_node=$(command -v node || command -v nodejs || true)
     if [ -n "$system_node" ] && node_is_new_enough "$system_node"; then
@@ -231,23 +239,23 @@ set_up_node() {
     link "$runtime/node" "$NODE_HOME/bin-node"
 }
 
+# set_up_node_sdk DIRECTORY VERSION: @sentry/node in a directory of its own.
 set_up_node_sdk() {
-    NODE_HOME="$CACHE/sdk/node"
-    mkdir -p "$NODE_HOME"
-    set_up_node
-    stamp="$NODE_HOME/node_modules/.sentry-node-$SENTRY_NODE_VERSION"
+    directory="$CACHE/sdk/$1" version=$2
+    mkdir -p "$directory"
+    stamp="$directory/node_modules/.sentry-node-$version"
     [ -f "$stamp" ] && return 0
     need npm have npm
     install_missing
-    say "installing @sentry/node $SENTRY_NODE_VERSION"
-    rm -rf "$NODE_HOME/node_modules"
-    printf '{"name":"picket-sdk-tests","private":true}\n' >"$NODE_HOME/package.json"
+    say "installing @sentry/node $version"
+    rm -rf "$directory/node_modules"
+    printf '{"name":"picket-sdk-tests","private":true}\n' >"$directory/package.json"
     # The engine check is about the Node that runs npm; the tests run the SDK under bin-node.
     npm install --silent --no-audit --no-fund --ignore-scripts --no-package-lock --engine-strict=false \
-        --prefix "$NODE_HOME" "@sentry/node@$SENTRY_NODE_VERSION" >&2 \
-        || fail "npm could not install @sentry/node@$SENTRY_NODE_VERSION; check the network and npm's configuration, then run this again"
-    (cd "$NODE_HOME" && ./bin-node -e 'require("@sentry/node")') \
-        || fail "@sentry/node $SENTRY_NODE_VERSION does not load under $NODE_HOME/bin-node"
+        --prefix "$directory" "@sentry/node@$version" >&2 \
+        || fail "npm could not install @sentry/node@$version; check the network and npm's configuration, then run this again"
+    (cd "$directory" && "$NODE_HOME/bin-node" -e 'require("@sentry/node")') \
+        || fail "@sentry/node $version does not load under $NODE_HOME/bin-node"
     : >"$stamp"
 }
 
@@ -284,7 +292,11 @@ case $command in
     test | all)
         set_up_build
         set_up_libchdb
-        set_up_python_sdk
-        set_up_node_sdk
+        set_up_python_sdk python sentry-sdk "$SENTRY_PYTHON_VERSION"
+        set_up_python_sdk python-1 sentry-sdk "$SENTRY_PYTHON_1_VERSION"
+        set_up_python_sdk raven raven "$RAVEN_VERSION"
+        set_up_node
+        set_up_node_sdk node "$SENTRY_NODE_VERSION"
+        set_up_node_sdk node-8 "$SENTRY_NODE_8_VERSION"
         ;;
 esac

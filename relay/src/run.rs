@@ -40,6 +40,10 @@ use crate::uplink::{self, UplinkParts, UplinkStatus};
 /// Connections of the admin listener: a scraper, an operator, and room.
 const ADMIN_CONNECTIONS: usize = 16;
 
+/// Descriptors that are kept for what is no SDK's connection: RocksDB's files (64 at most), staged bodies, the link, the admin
+/// listener, logs.
+const OTHER_DESCRIPTORS: u64 = 512;
+
 /// Why a relay can't start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -79,9 +83,10 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`] if it can't start, or if its spool fails or a task ends while it runs.
-pub async fn run(config: RelayConfig) -> Result<(), RunError> {
+pub async fn run(mut config: RelayConfig) -> Result<(), RunError> {
     let mut stop_signal = StopSignal::install()?;
     raise_open_files_limit();
+    keep_connections_within_open_files(&mut config.http);
     let identity = crate::join::load_identity(&config.data_dir)?;
     let (spool, committer) = open_spool(&config).await?;
     let listeners = Listeners::bind(&config).await?;
@@ -248,6 +253,16 @@ fn raise_open_files_limit() {
         && let Err(failure) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
     {
         warn!(%failure, "can't raise the limit of open files");
+    }
+}
+
+/// More connections than descriptors would leave none for the spool, and a spool that can't open a file takes nothing more.
+fn keep_connections_within_open_files(config: &mut HttpConfig) {
+    let Some(most) = getrlimit(Resource::Nofile).current else { return };
+    let room = usize::try_from(most.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX).max(1);
+    if config.max_connections > room {
+        warn!(open_files = most, configured = config.max_connections, used = room, "http.max_connections is lowered");
+        config.max_connections = room;
     }
 }
 

@@ -28,7 +28,9 @@
 pub mod aggregator;
 pub mod api;
 pub mod browser;
+pub mod bystander;
 pub mod clickhouse_server;
+pub mod encode;
 pub mod event;
 pub mod executable;
 pub mod http;
@@ -37,6 +39,8 @@ pub mod installation;
 pub mod ledger;
 pub mod load;
 pub mod loop_disk;
+pub mod observed;
+pub mod planted;
 pub mod port;
 pub mod program;
 pub mod random;

@@ -1,5 +1,6 @@
 //! A relay of an installation.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,6 +62,15 @@ impl Relay {
         );
         std::fs::write(&this.config, text).expect("a configuration file");
         this
+    }
+
+    /// Adds lines to the end of its configuration: keys of `[uplink]`, then other sections.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    pub fn configure(&self, lines: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("its configuration");
+        std::fs::write(&self.config, format!("{text}{lines}\n")).expect("a configuration file");
     }
 
     /// What it is called.
@@ -138,6 +148,49 @@ impl Relay {
         let answer = self.http.get(self.admin, "/status", &[]).map_err(|error| error.0)?;
         holds(answer.status == 200, answer.status)?;
         Ok(answer.json())
+    }
+
+    /// How many requests it has answered, by status, at all endpoints that take data.
+    ///
+    /// # Panics
+    /// If it does not answer, or its metrics are not understood.
+    #[must_use]
+    #[track_caller]
+    pub fn answers_by_status(&self) -> BTreeMap<u16, u64> {
+        let mut answers = BTreeMap::new();
+        for line in self.metrics().lines().filter(|line| line.starts_with("picket_relay_requests_total{")) {
+            let (_, status) = line.split_once("status=\"").expect("a status");
+            let (status, _) = status.split_once('"').expect("the end of a status");
+            let (_, count) = line.rsplit_once(' ').expect("a value");
+            *answers.entry(status.parse().expect("a status")).or_default() += count.parse::<u64>().expect("a count");
+        }
+        answers
+    }
+
+    /// Its metrics, as Prometheus reads them.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        let answer = self.http.get(self.admin, "/metrics", &[]).expect("an answer");
+        assert_eq!(answer.status, 200);
+        answer.text()
+    }
+
+    /// The most memory it ever had resident, in bytes.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        let pid = self.program.as_ref().expect("the relay runs").pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux tells the peak");
+        let kilobytes: u64 = line.split_whitespace().nth(1).expect("a value").parse().expect("a number");
+        kilobytes * 1024
     }
 
     /// `kill -9`.

@@ -1,4 +1,5 @@
-//! Running the real SDKs: scripts of ours in `tests/sdk/`, against a DSN.
+//! Running the real SDKs: scripts of ours in `tests/sdk/`, against a DSN. `packaging/setup.sh test` installs them at the versions
+//! that it pins.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,35 +9,49 @@ use serde_json::Value;
 use crate::executable::{cache_directory, fetched};
 use crate::program::Finished;
 
-/// Runs a script with `sentry-sdk` and returns what it printed.
-///
-/// # Panics
-/// If it fails.
-#[must_use]
-#[track_caller]
-pub fn python(script: &str, dsn: &str) -> Value {
-    run(Command::new(fetched("sdk/python/bin/python")), script, dsn)
+/// An SDK, by what it is called and how old it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sdk {
+    /// `sentry-sdk` as it is now, for Python.
+    Python,
+    /// The last `sentry-sdk` of version 1.
+    PythonOne,
+    /// The last `raven`, which came before `sentry-sdk`.
+    Raven,
+    /// `@sentry/node` as it is now.
+    Node,
+    /// The last `@sentry/node` of version 8.
+    NodeEight,
 }
 
-/// Runs a script with `@sentry/node` and returns what it printed.
-///
-/// # Panics
-/// If it fails.
-#[must_use]
-#[track_caller]
-pub fn node(script: &str, dsn: &str) -> Value {
-    let mut command = Command::new(fetched("sdk/node/bin-node"));
-    let _package = fetched("sdk/node/node_modules/@sentry/node");
-    command.env("SDK_DIRECTORY", cache_directory().join("sdk/node"));
-    run(command, script, dsn)
-}
-
-#[track_caller]
-fn run(mut command: Command, script: &str, dsn: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk").join(script);
-    // The SDKs read these themselves; a proxy of the tester's must not be asked for loopback.
-    for variable in ["SENTRY_DSN", "SENTRY_RELEASE", "SENTRY_ENVIRONMENT", "http_proxy", "HTTP_PROXY"] {
-        command.env_remove(variable);
+impl Sdk {
+    /// Runs a script with the SDK and returns what it printed.
+    ///
+    /// # Panics
+    /// If the SDK is not installed, or the script fails.
+    #[must_use]
+    #[track_caller]
+    pub fn run(self, script: &str, dsn: &str) -> Value {
+        let mut command = match self {
+            Self::Python => Command::new(fetched("sdk/python/bin/python")),
+            Self::PythonOne => Command::new(fetched("sdk/python-1/bin/python")),
+            Self::Raven => Command::new(fetched("sdk/raven/bin/python")),
+            Self::Node => node("sdk/node"),
+            Self::NodeEight => node("sdk/node-8"),
+        };
+        // The SDKs read these themselves; a proxy of the tester's must not be asked for loopback.
+        for variable in ["SENTRY_DSN", "SENTRY_RELEASE", "SENTRY_ENVIRONMENT", "http_proxy", "HTTP_PROXY"] {
+            command.env_remove(variable);
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk").join(script);
+        Finished::of(command.arg(script).arg(dsn)).json()
     }
-    Finished::of(command.arg(path).arg(dsn)).json()
+}
+
+#[track_caller]
+fn node(directory: &str) -> Command {
+    let _package = fetched(&format!("{directory}/node_modules/@sentry/node"));
+    let mut command = Command::new(fetched("sdk/node/bin-node"));
+    command.env("SDK_DIRECTORY", cache_directory().join(directory));
+    command
 }

@@ -3,7 +3,7 @@
 
 use picket_tests::browser::{Browser, assert_shows};
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation};
-use picket_tests::sdk;
+use picket_tests::sdk::Sdk;
 use serde_json::json;
 
 #[test]
@@ -12,7 +12,7 @@ fn what_the_node_sdk_sends_is_an_issue_with_everything_in_it() {
     let aggregator = &installation.aggregator;
     let api = aggregator.api();
 
-    let sent = sdk::node("errors.mjs", &project.at(&relay).dsn());
+    let sent = Sdk::Node.run("errors.mjs", &project.at(&relay).dsn());
 
     let issue = api.wait_for_issue("PaymentError: payment failed <b>badly</b>", 3, ARRIVAL_PATIENCE);
     assert!(issue.culprit.starts_with("pay("), "{}", issue.culprit);

@@ -4,7 +4,7 @@
 use picket_common::ids::EventId;
 use picket_tests::browser::{Browser, assert_shows};
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation};
-use picket_tests::sdk;
+use picket_tests::sdk::Sdk;
 use serde_json::{Value, json};
 
 fn id(value: &Value) -> EventId {
@@ -17,7 +17,7 @@ fn what_the_python_sdk_sends_is_an_issue_with_everything_in_it() {
     let aggregator = &installation.aggregator;
     let api = aggregator.api();
 
-    let sent = sdk::python("errors.py", &project.at(&relay).dsn());
+    let sent = Sdk::Python.run("errors.py", &project.at(&relay).dsn());
 
     let issue = api.wait_for_issue("PaymentError: payment failed <b>badly</b>", 3, ARRIVAL_PATIENCE);
     assert_eq!(issue.culprit, "__main__ in pay");
