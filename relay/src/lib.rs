@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod dropped;
 pub mod filter;
 pub mod http;
 pub mod identity_store;

@@ -18,6 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use crate::dropped::Dropped;
 use crate::refusal::Refusal;
 use crate::tally::Tally;
 
@@ -106,11 +107,12 @@ impl Outcomes {
         }
     }
 
-    /// Counts what was dropped from a request that was taken, because nothing stores it.
-    pub fn unsupported(&self, project_id: ProjectId, tally: &Tally) {
-        for (category, quantity) in tally.iter() {
-            let reason = Reason::Borrowed("no_store");
-            self.record(Some(project_id), category, Outcome::Unsupported, reason, quantity);
+    /// Counts what the stages dropped from a request that was taken.
+    pub fn dropped(&self, project_id: ProjectId, dropped: &Dropped) {
+        for (outcome, reason, tally) in dropped.iter() {
+            for (category, quantity) in tally.iter() {
+                self.record(Some(project_id), category, outcome, reason.clone(), quantity);
+            }
         }
     }
 

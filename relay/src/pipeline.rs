@@ -17,6 +17,7 @@ use picket_common::record::Record;
 use tracing::error;
 
 use crate::config::LimitsConfig;
+use crate::dropped::Dropped;
 use crate::outcome::Outcomes;
 use crate::refusal::Refusal;
 use crate::spool::{AppendError, Spool};
@@ -82,7 +83,7 @@ impl Pipeline {
         if let Some(record) = prepared.record {
             self.spool.append(record).await.map_err(append_refusal)?;
         }
-        self.outcomes.unsupported(project_id, &prepared.unsupported);
+        self.outcomes.dropped(project_id, &prepared.dropped);
         Ok(prepared.event_id)
     }
 }
@@ -93,8 +94,8 @@ struct Prepared {
     record: Option<Record>,
     /// What the client is told.
     event_id: Option<EventId>,
-    /// What was dropped because nothing stores it.
-    unsupported: Tally,
+    /// What the stages dropped.
+    dropped: Dropped,
 }
 
 /// The stages in order.
@@ -103,11 +104,11 @@ fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<
     let texts = limited.texts();
     let normalised = normalise::normalise(limited, &texts, random)?;
     let mut filtered = filter::apply(normalised);
-    let unsupported = filtered.take_unsupported();
+    let dropped = filtered.take_dropped();
     let admitted = quota::admit(filtered);
     let scrubbed = scrub::scrub(admitted);
     let event_id = scrubbed.event_id();
-    Ok(Prepared { record: scrubbed.into_record(), event_id, unsupported })
+    Ok(Prepared { record: scrubbed.into_record(), event_id, dropped })
 }
 
 fn append_refusal(failure: AppendError) -> Refusal {

@@ -10,8 +10,11 @@
 //! Fields are added freely: each has a default, and a side that does not know a field ignores it. A snapshot is always whole.
 //! What is checked before it is stored is in [`settings`]; a relay trusts what its aggregator sends.
 
+pub mod condition;
+pub mod filters;
 mod index;
 pub mod settings;
+pub mod spike;
 
 use serde::{Deserialize, Serialize};
 

@@ -16,12 +16,14 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::filters::{FilterSettings, InvalidFilter};
+use super::spike::SpikeProtection;
 use crate::pii::compile;
 use crate::pii::ruleset::PiiError;
 use crate::pii::settings::{DataScrubbingSettings, PiiConfig, ScrubProfile, ScrubSettings};
-use crate::quota::{MAX_QUOTAS, Quota};
+use crate::quota::{self, MAX_QUOTAS, Quota};
 
 /// Longest document, as JSON. All projects together must fit one control frame
 /// ([`MAX_CONTROL_FRAME`](crate::wire::MAX_CONTROL_FRAME)), and a relay keeps all of them in memory.
@@ -44,7 +46,7 @@ pub struct ProjectSettings {
     #[serde(alias = "retention_days")]
     pub retention_days: u16,
     /// Inbound filters.
-    pub filter_settings: Value,
+    pub filter_settings: FilterSettings,
     /// Quotas beside the relay's own abuse limits.
     pub quotas: Vec<Quota>,
     /// The switches of the data-scrubbing settings.
@@ -54,7 +56,7 @@ pub struct ProjectSettings {
     /// How the switches are read.
     pub scrub_profile: ScrubProfile,
     /// Protection against sudden floods.
-    pub spike_protection: Value,
+    pub spike_protection: SpikeProtection,
 }
 
 /// A document that can't be taken, and where it is wrong.
@@ -82,12 +84,12 @@ impl Default for ProjectSettings {
         Self {
             allowed_domains: vec!["*".to_owned()],
             retention_days: 90,
-            filter_settings: Value::Object(Map::new()),
+            filter_settings: FilterSettings::default(),
             quotas: Vec::new(),
             datascrubbing_settings: DataScrubbingSettings::of_new_project(),
             pii_config: None,
             scrub_profile: ScrubProfile::default(),
-            spike_protection: Value::Object(Map::new()),
+            spike_protection: SpikeProtection::default(),
         }
     }
 }
@@ -167,6 +169,12 @@ impl ProjectSettings {
         }
         self.check_quotas()?;
         compile::validate(&self.scrubbing()).map_err(pii_error)?;
+        let below = |key: &str| {
+            let key = key.to_owned();
+            move |error: InvalidFilter| InvalidSettings::new(format!("{key}.{}", error.at), error.problem)
+        };
+        self.filter_settings.validate().map_err(below("filterSettings"))?;
+        self.spike_protection.validate().map_err(below("spikeProtection"))?;
         let bytes = self.to_document().to_string().len();
         if bytes > MAX_SETTINGS_BYTES {
             let problem = format!("{bytes} bytes, at most {MAX_SETTINGS_BYTES} are taken");
@@ -180,13 +188,10 @@ impl ProjectSettings {
             let problem = format!("{} entries, at most {MAX_QUOTAS} are taken", self.quotas.len());
             return Err(InvalidSettings::new("quotas", problem));
         }
-        for (position, quota) in self.quotas.iter().enumerate() {
-            quota.validate().map_err(|error| {
-                let at = format!("quotas[{position}].{}", error.key);
-                InvalidSettings::new(at, format!("quota {}: {}", error.quota, error.problem))
-            })?;
-        }
-        Ok(())
+        quota::validate_all(&self.quotas).map_err(|(position, error)| {
+            let at = format!("quotas[{position}].{}", error.key);
+            InvalidSettings::new(at, format!("quota {}: {}", error.quota, error.problem))
+        })
     }
 }
 

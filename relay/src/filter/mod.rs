@@ -1,19 +1,45 @@
-//! Inbound filters: drop what a project does not want (browser extensions, crawlers, releases, addresses, messages).
+//! Inbound filters: drop what a project does not want (browser extensions, crawlers, releases, addresses, messages), and what
+//! nothing stores.
 //!
-//! The projects' own filters are not here yet. This is the one place they will work in; what they drop will be answered 200 and
-//! counted as [`filtered`](picket_common::outcome::Outcome::Filtered). What is here: items that nothing stores yet are dropped.
+//! Invariants:
+//! - the client hears 200: nothing that it could do differently would help;
+//! - what is dropped is counted as [`filtered`](Outcome::Filtered) with the key of the first filter that hit, or as
+//!   [`unsupported`](Outcome::Unsupported);
+//! - an event's companions (attachments, user reports, form data, profiles) go with it: without their event they mean nothing.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`compiled`] | the project's filters in their order |
+//! | `condition`, `version` | generic filters |
+//! | `csp`, `localhost`, `browser_extensions`, `legacy_browsers`, `user_agent`, `web_crawlers` | one filter each |
+//! | `event` | where events keep what filters ask for |
+//! | `unsupported` | types that have no store |
 
+mod browser_extensions;
+pub mod compiled;
+mod condition;
+mod csp;
+mod event;
+mod legacy_browsers;
+mod localhost;
 mod unsupported;
+mod user_agent;
+mod version;
+mod web_crawlers;
 
+use picket_common::envelope::ItemType;
+use picket_common::outcome::{Outcome, Reason};
+
+use crate::dropped::Dropped;
 use crate::normalise::Normalised;
 use crate::opened::Opened;
-use crate::tally::Tally;
+use compiled::Sent;
 
 /// What the filters let through; it may have no items left.
 #[derive(Debug)]
 pub struct Filtered<'t> {
     opened: Opened<'t>,
-    unsupported: Tally,
+    dropped: Dropped,
 }
 
 impl<'t> Filtered<'t> {
@@ -22,10 +48,9 @@ impl<'t> Filtered<'t> {
         self.opened
     }
 
-    /// What was dropped because nothing stores it. Counted by the caller once the request is taken: one that is refused in
-    /// the end is counted as refused, all of it.
-    pub(crate) fn take_unsupported(&mut self) -> Tally {
-        std::mem::take(&mut self.unsupported)
+    /// What was dropped.
+    pub(crate) fn take_dropped(&mut self) -> Dropped {
+        std::mem::take(&mut self.dropped)
     }
 }
 
@@ -33,6 +58,57 @@ impl<'t> Filtered<'t> {
 #[must_use]
 pub fn apply(normalised: Normalised<'_>) -> Filtered<'_> {
     let mut opened = normalised.into_opened();
-    let unsupported = unsupported::drop_unsupported(&mut opened);
-    Filtered { opened, unsupported }
+    let mut dropped = Dropped::default();
+    drop_unwanted(&mut opened, &mut dropped);
+    unsupported::drop_unsupported(&mut opened, &mut dropped);
+    Filtered { opened, dropped }
+}
+
+/// Takes out what the project's filters hit.
+fn drop_unwanted(opened: &mut Opened<'_>, dropped: &mut Dropped) {
+    let project = std::sync::Arc::clone(&opened.submission.project);
+    let filters = project.filters();
+    let sender = &opened.submission.sender;
+    let unwanted = opened.items.iter().find_map(|item| {
+        let event = &item.document.as_ref()?.value;
+        let sent = Sent { event, client_address: sender.address, user_agent: sender.user_agent.as_deref() };
+        filters.verdict(sent)
+    });
+    if let Some(reason) = unwanted {
+        let goes = |item_type: &ItemType| is_event(item_type) || goes_with_an_event(item_type);
+        return drop_items(opened, dropped, reason, goes);
+    }
+    if filters.blocks(sender.address) {
+        // An address that nothing is taken from sends sessions and check-ins too. Client reports only count.
+        let goes = |item_type: &ItemType| *item_type != ItemType::ClientReport;
+        drop_items(opened, dropped, Reason::Borrowed("ip-address"), goes);
+    }
+}
+
+fn drop_items(opened: &mut Opened<'_>, dropped: &mut Dropped, reason: Reason, goes: impl Fn(&ItemType) -> bool) {
+    dropped.note(Outcome::Filtered, reason, opened.bare_items().filter(|item| goes(item.item_type())));
+    opened.items.retain(|item| !goes(item.item.item_type()));
+}
+
+/// The types that filters look into.
+const fn is_event(item_type: &ItemType) -> bool {
+    matches!(
+        item_type,
+        ItemType::Event | ItemType::Transaction | ItemType::Security | ItemType::RawSecurity | ItemType::Feedback
+    )
+}
+
+/// The types that are nothing without the event of their envelope.
+pub(crate) const fn goes_with_an_event(item_type: &ItemType) -> bool {
+    matches!(
+        item_type,
+        ItemType::Attachment
+            | ItemType::UserReport
+            | ItemType::FormData
+            | ItemType::UnrealReport
+            | ItemType::Profile
+            | ItemType::ReplayEvent
+            | ItemType::ReplayRecording
+            | ItemType::ReplayVideo
+    )
 }

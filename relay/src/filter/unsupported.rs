@@ -4,15 +4,16 @@
 //! events would be refused) and never lies on a disk unscrubbed. Sessions outnumber events; this makes them nearly free.
 
 use picket_common::envelope::{Item, ItemType};
+use picket_common::outcome::{Outcome, Reason};
 
+use crate::dropped::Dropped;
 use crate::opened::Opened;
-use crate::tally::Tally;
 
-/// Takes the items out that have no store, and says how many they were.
-pub(super) fn drop_unsupported(opened: &mut Opened<'_>) -> Tally {
-    let dropped = Tally::of_items(opened.bare_items().filter(|item| !has_store(item)));
+/// Takes the items out that have no store.
+pub(super) fn drop_unsupported(opened: &mut Opened<'_>, dropped: &mut Dropped) {
+    let ends = opened.bare_items().filter(|item| !has_store(item));
+    dropped.note(Outcome::Unsupported, Reason::Borrowed("no_store"), ends);
     opened.items.retain(|opened| has_store(&opened.item));
-    dropped
 }
 
 fn has_store(item: &Item) -> bool {
@@ -38,7 +39,11 @@ mod tests {
         }
         let texts = Texts::of(&envelope);
         let mut opened = Opened::open(Submission::for_tests(envelope), &texts, PythonFloats::Refuse).unwrap();
-        let dropped: Vec<_> = drop_unsupported(&mut opened).iter().collect();
+        let mut dropped = Dropped::default();
+        drop_unsupported(&mut opened, &mut dropped);
+        let (outcome, _, tally) = dropped.iter().next().unwrap();
+        assert_eq!(outcome, Outcome::Unsupported);
+        let dropped: Vec<_> = tally.iter().collect();
         let expected = [(DataCategory::Session, 1), (DataCategory::Attachment, 2), (DataCategory::Default, 1)];
         assert_eq!(dropped, expected);
         assert_eq!(opened.items.len(), 1);

@@ -1,16 +1,19 @@
 //! The projects of one revision, by public key.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use picket_common::ids::PublicKey;
 use picket_common::project_config::{ConfigSnapshot, ProjectConfig};
+
+use crate::filter::compiled::Filters;
 
 /// A project with what is made of its configuration, once per version of it, when it is first needed.
 #[derive(Debug)]
 pub struct Project {
     /// As the aggregator pushed it.
     pub config: ProjectConfig,
+    filters: OnceLock<Filters>,
 }
 
 /// What a public key stands for at the moment.
@@ -38,7 +41,12 @@ impl Project {
     /// A project with nothing made yet.
     #[must_use]
     pub const fn new(config: ProjectConfig) -> Self {
-        Self { config }
+        Self { config, filters: OnceLock::new() }
+    }
+
+    /// Its inbound filters.
+    pub fn filters(&self) -> &Filters {
+        self.filters.get_or_init(|| Filters::new(&self.config.settings.filter_settings))
     }
 }
 
