@@ -132,12 +132,16 @@ impl LimitsConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Connections open at once; more wait in the kernel's queue.
+    /// Connections open at once. When all are in use, the longest idle are closed for new clients.
     pub max_connections: usize,
     /// Headers of a request; more are answered 431.
     pub max_headers: usize,
+    /// Longest head of a request; more is answered 431. Also what a connection buffers at most.
+    pub max_head_bytes: ByteSize,
     /// How long a client may take for the head of a request; also how long an idle connection is kept.
     pub header_timeout: Span,
+    /// How long a request may take before its connection may be closed for a new client, when none is idle.
+    pub yield_after: Span,
     /// How long a client may pause within a body.
     pub body_idle_timeout: Span,
     /// How long a body may take as a whole.
@@ -152,7 +156,9 @@ impl Default for HttpConfig {
             // Ten thousand idle ones keep nobody out; each takes about 12 KB.
             max_connections: 16_384,
             max_headers: 100,
+            max_head_bytes: ByteSize::kib(32),
             header_timeout: Span::secs(15),
+            yield_after: Span::secs(10),
             body_idle_timeout: Span::secs(30),
             body_timeout: Span::secs(300),
             shutdown_timeout: Span::secs(10),
@@ -168,8 +174,12 @@ impl HttpConfig {
         if self.max_headers == 0 {
             return Err(InvalidValue::new("http.max_headers", "expected at least 1"));
         }
+        if !(ByteSize::kib(8)..=ByteSize::mib(1)).contains(&self.max_head_bytes) {
+            return Err(InvalidValue::new("http.max_head_bytes", "expected a size from 8KiB to 1MiB"));
+        }
         for (key, value) in [
             ("http.header_timeout", self.header_timeout),
+            ("http.yield_after", self.yield_after),
             ("http.body_idle_timeout", self.body_idle_timeout),
             ("http.body_timeout", self.body_timeout),
         ] {
@@ -255,6 +265,7 @@ mod tests {
             ("[limits]\nmax_items = 0\n", "limits.max_items"),
             ("[http]\nmax_connections = 0\n", "http.max_connections"),
             ("[http]\nbody_timeout = '0s'\n", "http.body_timeout"),
+            ("[http]\nmax_head_bytes = '1KiB'\n", "http.max_head_bytes"),
             ("[http]\nnovelty = 1\n", "novelty"),
             ("[log]\nlevel = 'a=b=c'\n", "log.level"),
         ] {

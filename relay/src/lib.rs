@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod pipeline;
 pub mod projects;
 pub mod quota;
+pub mod rate_limit;
 pub mod refusal;
 pub mod run;
 pub mod scrub;

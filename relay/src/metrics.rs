@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use picket_common::category::DataCategory;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,14 +25,26 @@ pub enum Endpoint {
     Store,
     /// `/store/` by GET.
     Pixel,
+    /// `/cron/…`.
+    CheckIn,
 }
 
 impl Endpoint {
+    /// What a request to it is counted as when nobody has looked inside.
+    pub(crate) const fn category(self) -> DataCategory {
+        match self {
+            Self::Envelope => DataCategory::Default,
+            Self::Store | Self::Pixel => DataCategory::Error,
+            Self::CheckIn => DataCategory::Monitor,
+        }
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
             Self::Store => "store",
             Self::Pixel => "pixel",
+            Self::CheckIn => "check_in",
         }
     }
 }

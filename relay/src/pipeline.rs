@@ -21,7 +21,7 @@ use crate::dropped::Dropped;
 use crate::outcome::Outcomes;
 use crate::refusal::Refusal;
 use crate::spool::{AppendError, Spool};
-use crate::submission::{Accepted, Random};
+use crate::submission::{Accepted, Random, Taken};
 use crate::tally::Tally;
 use crate::{filter, limit, normalise, quota, scrub};
 
@@ -51,13 +51,13 @@ impl Pipeline {
         &self.spool
     }
 
-    /// Takes a request through all stages. On `Ok` it is on disk, or had no items; the id is what the client is told.
+    /// Takes a request through all stages. On `Ok` it is on disk, or had no items.
     ///
     /// # Errors
     /// The [`Refusal`] to answer with. Its items are counted then.
-    pub async fn take(&self, accepted: Accepted) -> Result<Option<EventId>, Refusal> {
+    pub async fn take(&self, accepted: Accepted) -> Result<Taken, Refusal> {
         if accepted.0.envelope.items().is_empty() {
-            return Ok(accepted.0.envelope.event_id());
+            return Ok(Taken { event_id: accepted.0.envelope.event_id(), ..Taken::default() });
         }
         let project_id = accepted.0.project.config.id;
         let tally = Tally::of(&accepted.0.envelope);
@@ -68,7 +68,7 @@ impl Pipeline {
         taken
     }
 
-    async fn prepare_and_append(&self, accepted: Accepted) -> Result<Option<EventId>, Refusal> {
+    async fn prepare_and_append(&self, accepted: Accepted) -> Result<Taken, Refusal> {
         let project_id = accepted.0.project.config.id;
         let bytes: usize = accepted.0.envelope.items().iter().map(|item| item.payload().len()).sum();
         let prepared = if bytes <= BLOCKING_ABOVE_BYTES {
@@ -84,7 +84,7 @@ impl Pipeline {
             self.spool.append(record).await.map_err(append_refusal)?;
         }
         self.outcomes.dropped(project_id, &prepared.dropped);
-        Ok(prepared.event_id)
+        Ok(Taken { event_id: prepared.event_id, ..Taken::default() })
     }
 }
 
@@ -113,7 +113,7 @@ fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<
 
 fn append_refusal(failure: AppendError) -> Refusal {
     match failure {
-        AppendError::Full => Refusal::spool_full(),
+        AppendError::Full => Refusal::SpoolFull,
         AppendError::TooLarge { .. } => Refusal::TooLarge { what: "envelope".into(), detail: failure.to_string() },
         AppendError::Closed => Refusal::unavailable("shutting_down", "the relay is shutting down"),
         AppendError::Failed(_) => {

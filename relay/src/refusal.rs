@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use picket_common::outcome::{Outcome, Reason};
 
+use crate::rate_limit::{LimitScope, RateLimit, RateLimits};
+
 /// How long clients are asked to stay away when the relay is short of something that comes back by itself.
 pub const RETRY_SOON: Duration = Duration::from_secs(10);
 /// How long clients are asked to stay away when the spool is full.
@@ -57,16 +59,23 @@ pub enum Refusal {
         /// Which are spoken.
         detail: String,
     },
-    /// The client shall send less: 429.
+    /// A type of content that the endpoint does not take: 415.
+    #[error("{detail}")]
+    UnsupportedMediaType {
+        /// Which are taken.
+        detail: String,
+    },
+    /// The client shall send less: 429. This is what a limit of the operator or a quota says.
     #[error("{detail}")]
     RateLimited {
-        /// The outcome's reason, also the reason code in the rate-limit header.
-        reason: &'static str,
-        /// When it may come back.
-        retry_after: Duration,
+        /// The limits that were met; at least one. The first reason among them is the outcome's.
+        limits: RateLimits,
         /// Which limit was hit.
         detail: String,
     },
+    /// The spool has no room: 429, but not a limit that anybody set.
+    #[error("the relay's spool is full: it takes new data when its aggregator has taken the old")]
+    SpoolFull,
     /// The relay can't take anything at the moment: 503.
     #[error("{detail}")]
     Unavailable {
@@ -95,12 +104,18 @@ impl Refusal {
         Self::Unavailable { reason, retry_after: RETRY_SOON, detail: detail.into() }
     }
 
-    /// The spool has no room.
-    pub(crate) fn spool_full() -> Self {
-        Self::RateLimited {
-            reason: "spool_full",
-            retry_after: RETRY_WHEN_DRAINED,
-            detail: "the relay's spool is full: it takes new data when its aggregator has taken the old".to_owned(),
+    /// What the client is told to keep to; none for most refusals.
+    #[must_use]
+    pub fn rate_limits(&self) -> RateLimits {
+        match self {
+            Self::RateLimited { limits, .. } => limits.clone(),
+            Self::SpoolFull => RateLimits::from(RateLimit {
+                categories: Vec::new(),
+                scope: LimitScope::Organization,
+                reason_code: Some(Reason::Borrowed("spool_full")),
+                retry_after: RETRY_WHEN_DRAINED,
+            }),
+            _ => RateLimits::default(),
         }
     }
 
@@ -115,7 +130,11 @@ impl Refusal {
             Self::TooLarge { what, .. } => (Outcome::Invalid, Reason::Owned(format!("too_large:{what}"))),
             Self::TooSlow { .. } => (Outcome::Invalid, Reason::Borrowed("timeout")),
             Self::UnsupportedEncoding { .. } => (Outcome::Invalid, Reason::Borrowed("invalid_compression")),
-            Self::RateLimited { reason, .. } => (Outcome::RateLimited, Reason::Borrowed(reason)),
+            Self::UnsupportedMediaType { .. } => (Outcome::Invalid, Reason::Borrowed("content_type")),
+            Self::RateLimited { limits, .. } => {
+                (Outcome::RateLimited, limits.reason().cloned().unwrap_or(Reason::Borrowed("rate_limited")))
+            }
+            Self::SpoolFull => (Outcome::RateLimited, Reason::Borrowed("spool_full")),
             Self::Unavailable { reason, .. } => (Outcome::Dropped, Reason::Borrowed(reason)),
         }
     }

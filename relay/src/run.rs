@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use picket_common::http_server::Plain;
 use picket_common::supervision::{SupervisedTask, Supervisor, TaskEnded};
 use picket_common::timestamp::Timestamp;
 use prometheus_client::registry::Registry;
@@ -201,7 +202,7 @@ async fn serve_until(
     metrics: Option<RelayMetrics>,
     stop: CancellationToken,
 ) {
-    serve(listener, router, &config, metrics, stop.cancelled_owned()).await;
+    serve(listener, Plain, router, &config, metrics, stop.cancelled_owned()).await;
 }
 
 fn server(

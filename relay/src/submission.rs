@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use picket_common::envelope::Envelope;
-use picket_common::ids::PublicKey;
+use picket_common::ids::{EventId, PublicKey};
 use picket_common::timestamp::Timestamp;
 
 use crate::projects::Project;
+use crate::rate_limit::RateLimits;
 
 /// A request that was parsed and authorised; what every stage passes on inside its own type.
 #[derive(Debug)]
@@ -66,3 +67,12 @@ pub struct Accepted(pub(crate) Submission);
 
 /// A source of random bytes for event ids, so that tests can hold it in their hand. `None` if the system has none.
 pub type Random = fn() -> Option<[u8; 16]>;
+
+/// What the client of a request that was taken is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The event's id, if the request made an event.
+    pub event_id: Option<EventId>,
+    /// Limits that the client should keep to from now on, although this request was taken.
+    pub limits: RateLimits,
+}

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
-use picket_common::http_server::{self, HttpLimits};
+use picket_common::http_server::{self, HttpLimits, Plain};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -21,6 +21,8 @@ const LIMITS: HttpLimits = HttpLimits {
     max_connections: 1024,
     // Long enough for a bad line; also how long an idle connection is kept.
     header_timeout: Duration::from_secs(15),
+    // The slowest page and the largest upload that people still wait for; matters only when all connections are in use.
+    yield_after: Duration::from_secs(120),
     max_headers: 100,
     // Cookies and searches are far below.
     max_head_bytes: 64 * 1024,
@@ -35,7 +37,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
 
 async fn serve_within(limits: HttpLimits, listener: TcpListener, router: Router, stop: CancellationToken) {
     let handle = move |request, peer| respond(router.clone(), request, peer);
-    http_server::serve(listener, limits, handle, || (), stop.cancelled_owned()).await;
+    http_server::serve(listener, Plain, limits, handle, || (), stop.cancelled_owned()).await;
 }
 
 async fn respond(router: Router, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {

@@ -61,6 +61,8 @@ struct Header {
     event_id: Option<EventId>,
     #[serde(default)]
     dsn: Option<String>,
+    #[serde(default)]
+    origin: Option<Value>,
     // A value of any type is tolerated: a broken clock field must not cost the event.
     #[serde(default)]
     sent_at: Option<Value>,
@@ -110,6 +112,12 @@ impl Envelope {
     /// [`InvalidDsn`] if there is text that is no DSN.
     pub fn dsn(&self) -> Result<Option<Dsn>, InvalidDsn> {
         self.header.dsn.as_deref().map(str::parse).transpose()
+    }
+
+    /// The web page that the envelope says it comes from; relays write that, SDKs don't.
+    #[must_use]
+    pub fn origin(&self) -> Option<&str> {
+        self.header.origin.as_ref()?.as_str()
     }
 
     /// When the SDK says it sent the envelope; `None` where it says nothing readable.

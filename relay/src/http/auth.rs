@@ -1,8 +1,8 @@
 //! Credentials: where SDKs put the public key, and how it is read.
 //!
 //! Carriers: `X-Sentry-Auth: Sentry k=v, k=v`; `Authorization: Sentry k=v, …` or `Basic base64(key:anything)`; the query string
-//! as soon as it contains `sentry_`; on the envelope endpoint, when all of these are missing, the `dsn` of the envelope header
-//! (`envelope.rs`). More than one carrier is an error: which of two keys counts must not depend on the reader.
+//! as soon as it contains `sentry_`; a segment of the path on endpoints for what can't set headers; on the envelope endpoint, when all
+//! of these are missing, the `dsn` of the envelope header (`endpoints/envelope.rs`). More than one carrier is an error: which of two keys counts must not depend on the reader.
 //!
 //! What it does not do: know any key (`access.rs`).
 
@@ -57,11 +57,15 @@ impl From<AuthError> for Refusal {
     }
 }
 
-/// The credentials in a request's head; `None` if there is no carrier.
+/// The credentials in a request's head, `path_key` being what its path holds; `None` if there is no carrier.
 ///
 /// # Errors
 /// [`AuthError`] for everything but [`AuthError::Missing`].
-pub(crate) fn of_request(headers: &HeaderMap, raw_query: Option<&str>) -> Result<Option<Credentials>, AuthError> {
+pub(crate) fn of_request(
+    headers: &HeaderMap,
+    raw_query: Option<&str>,
+    path_key: Option<&str>,
+) -> Result<Option<Credentials>, AuthError> {
     let mut found = None;
     for value in headers.get_all("x-sentry-auth") {
         add(&mut found, Carrier::Sentry(value))?;
@@ -77,11 +81,15 @@ pub(crate) fn of_request(headers: &HeaderMap, raw_query: Option<&str>) -> Result
     if let Some(raw_query) = raw_query.filter(|raw_query| raw_query.contains("sentry_")) {
         add(&mut found, Carrier::Query(raw_query))?;
     }
+    if let Some(key) = path_key {
+        add(&mut found, Carrier::Path(key))?;
+    }
     match found {
         None => Ok(None),
         Some(Carrier::Sentry(value)) => from_sentry_header(value).map(Some),
         Some(Carrier::Basic(value)) => from_basic_header(value).map(Some),
         Some(Carrier::Query(raw_query)) => from_query(raw_query).map(Some),
+        Some(Carrier::Path(key)) => from_key(key).map(Some),
     }
 }
 
@@ -89,6 +97,7 @@ enum Carrier<'a> {
     Sentry(&'a HeaderValue),
     Basic(&'a HeaderValue),
     Query(&'a str),
+    Path(&'a str),
 }
 
 fn add<'a>(found: &mut Option<Carrier<'a>>, carrier: Carrier<'a>) -> Result<(), AuthError> {
@@ -128,6 +137,10 @@ fn from_basic_header(value: &HeaderValue) -> Result<Credentials, AuthError> {
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| broken.clone())?;
     let decoded = String::from_utf8(decoded).map_err(|_| broken)?;
     let key = decoded.split_once(':').map_or(decoded.as_str(), |(key, _)| key);
+    from_key(key)
+}
+
+fn from_key(key: &str) -> Result<Credentials, AuthError> {
     let mut fields = Fields::default();
     fields.note("sentry_key", key);
     fields.into_credentials()
@@ -188,7 +201,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        of_request(&map, (!query.is_empty()).then_some(query))
+        of_request(&map, (!query.is_empty()).then_some(query), None)
     }
 
     fn basic(text: &str) -> String {
@@ -246,6 +259,14 @@ mod tests {
         ] {
             assert_eq!(credentials(&headers, &query), Err(AuthError::Multiple), "{headers:?} {query}");
         }
+    }
+
+    #[test]
+    fn a_key_in_the_path_is_a_carrier_like_the_others() {
+        let by_path = |query: &str| of_request(&HeaderMap::new(), Some(query), Some(KEY));
+        assert_eq!(by_path("a=b").unwrap().unwrap().public_key.as_str(), KEY);
+        assert_eq!(by_path(&format!("sentry_key={KEY}")), Err(AuthError::Multiple));
+        assert_eq!(of_request(&HeaderMap::new(), None, Some("short")), Err(AuthError::BadKey));
     }
 
     #[test]

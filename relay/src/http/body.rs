@@ -41,6 +41,11 @@ impl IncomingBody {
         Self { body, received: 0, expects_continue: headers.contains_key(header::EXPECT) }
     }
 
+    /// Whether the request has no body at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
     /// How many bytes came over the wire.
     pub(crate) const fn received(&self) -> usize {
         self.received

@@ -2,13 +2,13 @@
 //!
 //! Every response of the store routes may be read by every page, with the rate-limit headers exposed; preflights are answered here
 //! and reach no handler. Which pages a project takes events from is decided with the project's configuration (`access.rs`),
-//! not by the browser. Every response of the server may be loaded across origins (`Cross-Origin-Resource-Policy`).
+//! not by the browser.
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderName,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
 };
 use axum::http::{HeaderValue, Method, Response};
 use axum::middleware::Next;
@@ -18,7 +18,6 @@ const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
      authorization, content-encoding, transfer-encoding",
 );
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("x-sentry-error, x-sentry-rate-limits, retry-after");
-const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Around the store routes.
 pub(crate) async fn store_routes(request: Request, next: Next) -> Response<Body> {
@@ -40,9 +39,4 @@ fn preflight() -> Response<Body> {
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
     response
-}
-
-/// On every response of the server.
-pub(crate) fn allow_resource(response: &mut Response<Body>) {
-    response.headers_mut().insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
 }

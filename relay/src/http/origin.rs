@@ -23,7 +23,8 @@ impl Origin {
         read(header::ORIGIN).or_else(|| read(header::REFERER))
     }
 
-    fn parse(url: &str) -> Option<Self> {
+    /// The origin in an http(s) address.
+    pub(crate) fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.trim().split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
         let default_port = match scheme.as_str() {

@@ -1,31 +1,31 @@
 //! The listener: the relay's router behind the server loop of [`picket_common::http_server`], with the limits of `[http]`.
 //!
-//! What it adds: slashes are folded before the router sees a path, a panic of a handler is answered 500, open connections
-//! are counted.
+//! What it adds: slashes are folded before the router sees a path, handlers are told the peer's address, open connections are
+//! counted.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use futures_util::FutureExt;
 use hyper::body::Incoming;
-use picket_common::http_server::{self, HttpLimits};
+use picket_common::http_server::{self, HttpLimits, Transport};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
-use tracing::error;
 
-use super::{fold_slashes, internal_error};
+use super::fold_slashes;
 use crate::config::HttpConfig;
 use crate::metrics::RelayMetrics;
 
-/// Longest head of a request, and so the most that a connection buffers. Old browser SDKs put whole events into the query.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The address at the other end of a request's connection: the client's, or its last proxy's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Serves `router` on `listener` until `shutdown`, then finishes what is in flight. Connections are counted in `metrics`.
 pub async fn serve(
     listener: TcpListener,
+    transport: impl Transport,
     router: Router,
     config: &HttpConfig,
     metrics: Option<RelayMetrics>,
@@ -34,25 +34,21 @@ pub async fn serve(
     let limits = HttpLimits {
         max_connections: config.max_connections,
         header_timeout: config.header_timeout.get(),
+        yield_after: config.yield_after.get(),
         max_headers: config.max_headers,
-        max_head_bytes: MAX_HEAD_BYTES,
+        max_head_bytes: config.max_head_bytes.as_usize(),
         shutdown_timeout: config.shutdown_timeout.get(),
     };
-    let handle = move |request, _peer| respond(router.clone(), request);
+    let handle = move |request, peer| respond(router.clone(), request, peer);
     let opened = || metrics.as_ref().map(RelayMetrics::connection_opened);
-    http_server::serve(listener, limits, handle, opened, shutdown).await;
+    http_server::serve(listener, transport, limits, handle, opened, shutdown).await;
 }
 
-async fn respond(router: Router, request: Request<Incoming>) -> Response<Body> {
-    let request = fold_slashes(request).map(Body::new);
-    match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
-        Ok(Ok(response)) => response,
-        Err(_panic) => {
-            // The panic hook has logged where it came from.
-            error!("a request handler panicked");
-            internal_error()
-        }
-    }
+async fn respond(router: Router, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    let mut request = fold_slashes(request).map(Body::new);
+    request.extensions_mut().insert(Peer(peer));
+    let Ok(response) = router.oneshot(request).await;
+    response
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use picket_common::config::Span;
+use picket_common::http_server::Plain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -24,7 +25,7 @@ async fn serve_with(relay: &Relay, config: HttpConfig) -> Running {
     let (stop, stopped) = oneshot::channel();
     let (router, metrics) = (router(Arc::clone(&relay.server)), relay.server.metrics.clone());
     let task = tokio::spawn(async move {
-        serve(listener, router, &config, Some(metrics), async { drop(stopped.await) }).await;
+        serve(listener, Plain, router, &config, Some(metrics), async { drop(stopped.await) }).await;
     });
     Running { address, stop, task }
 }

@@ -1,0 +1,221 @@
+//! The HTTP server loop of both programs: accepts connections, speaks HTTP/1.1 on each, and ends in good order.
+//!
+//! # Invariants
+//! 1. At most [`HttpLimits::max_connections`] connections are served, and one more is held that waits for a place. When all are taken,
+//!    the longest idle give way to new clients, then those whose requests dawdle ([`seats`]); the rest waits in the kernel's queue.
+//! 2. A head that does not come within [`HttpLimits::header_timeout`] closes its connection; so does an idle one, and a handshake
+//!    that takes longer.
+//! 3. A connection buffers at most [`HttpLimits::max_head_bytes`] of what it reads, and as much of what it writes; what handlers keep
+//!    and what TLS keeps (some 50 KiB) comes on top.
+//! 4. When [`serve`] returns, no connection is left: after `shutdown` the listener closes first, idle connections close,
+//!    requests in flight get [`HttpLimits::shutdown_timeout`], then the rest is cut.
+//!
+//! | task | one for | owner | ends |
+//! | --- | --- | --- | --- |
+//! | accepting | a listener | the caller of [`serve`] | at shutdown, after its connections |
+//! | connection | a connection | accepting | with the connection; aborted at the end of the shutdown timeout |
+//!
+//! What it does not do: routes, bodies and their limits: those are the handler's. TLS is the [`Transport`]'s.
+
+mod seats;
+mod transport;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+pub use transport::{Plain, Transport};
+
+use seats::{Attended, Seat, Seats};
+
+/// How long to wait when the system can't give another connection (no file descriptors, no memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What clients may take. Each must be above zero, except the shutdown timeout.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpLimits {
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// How long a client may take for the head of a request; also how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// How long a request may take, its body and its answer included, before its connection may be closed for a new client. Only where
+    /// all connections are in use and none is idle.
+    pub yield_after: Duration,
+    /// Headers of a request; more are answered 431.
+    pub max_headers: usize,
+    /// Longest head of a request, more is answered 431; also the most that a connection buffers. At least 8 KiB.
+    pub max_head_bytes: usize,
+    /// How long requests in flight may take to finish once the server is told to stop.
+    pub shutdown_timeout: Duration,
+}
+
+/// Serves `listener` until `shutdown`, then finishes what is in flight within the limits.
+///
+/// `handle` answers each request; it is told the peer's address. What `opened` returns lives as long as the connection that
+/// it was called for: for counting them.
+pub async fn serve<Handle, Answer, Content, Guard>(
+    listener: TcpListener,
+    transport: impl Transport,
+    limits: HttpLimits,
+    handle: Handle,
+    opened: impl Fn() -> Guard,
+    shutdown: impl Future<Output = ()>,
+) where
+    Handle: Fn(Request<Incoming>, SocketAddr) -> Answer + Clone + Send + 'static,
+    Answer: Future<Output = Response<Content>> + Send + 'static,
+    Content: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+    Guard: Send + 'static,
+{
+    let seats = Seats::new(limits.max_connections, limits.yield_after);
+    let mut connections = Connections::new(&limits, transport);
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = accept(&listener, &seats) => accepted,
+        };
+        match accepted {
+            Ok(accepted) => connections.start(accepted, handle.clone(), opened()),
+            Err(failure) => {
+                warn!(%failure, "can't accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Closed first, so that clients go elsewhere while the rest finishes.
+    drop(listener);
+    connections.finish(limits.shutdown_timeout).await;
+}
+
+/// A connection, whose it is, and its place.
+type Accepted = (TcpStream, SocketAddr, Seat);
+
+async fn accept(listener: &TcpListener, seats: &Seats) -> io::Result<Accepted> {
+    // The connection first: nobody has to give way before there is somebody to give way to.
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, seats.take().await))
+}
+
+fn builder(limits: &HttpLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.max_headers)
+        .max_header_size(limits.max_head_bytes)
+        .max_buf_size(limits.max_head_bytes);
+    builder
+}
+
+/// The open connections.
+struct Connections<Way> {
+    http: http1::Builder,
+    transport: Way,
+    handshake_timeout: Duration,
+    graceful: GracefulShutdown,
+    tasks: JoinSet<()>,
+}
+
+// === impl Connections ===
+
+impl<Way: Transport> Connections<Way> {
+    fn new(limits: &HttpLimits, transport: Way) -> Self {
+        Self {
+            http: builder(limits),
+            transport,
+            handshake_timeout: limits.header_timeout,
+            graceful: GracefulShutdown::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    fn start<Handle, Answer, Content, Guard>(&mut self, accepted: Accepted, handle: Handle, open: Guard)
+    where
+        Handle: Fn(Request<Incoming>, SocketAddr) -> Answer + Send + 'static,
+        Answer: Future<Output = Response<Content>> + Send + 'static,
+        Content: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+        Guard: Send + 'static,
+    {
+        // Those that have ended are forgotten here, so there are never many more than may be open. A panic of a handler has
+        // been logged by the panic hook and cost its own connection only.
+        while self.tasks.try_join_next().is_some() {}
+        let (stream, peer, seat) = accepted;
+        let attendant = seat.attendant();
+        let service = service_fn(move |request| {
+            let busy = attendant.busy();
+            let answer = handle(request, peer);
+            async move { Ok::<_, Infallible>(answer.await.map(|content| Attended { content, _busy: busy })) }
+        });
+        let opening = Opening {
+            transport: self.transport.clone(),
+            http: self.http.clone(),
+            within: self.handshake_timeout,
+            watcher: self.graceful.watcher(),
+        };
+        self.tasks.spawn(async move {
+            let _held = open;
+            tokio::select! {
+                biased;
+                () = seat.told_to_leave() => debug!("connection closed for a new client"),
+                ended = opening.serve(stream, service) => {
+                    if let Err(failure) = ended {
+                        debug!(%failure, "connection ended early");
+                    }
+                }
+            }
+        });
+    }
+
+    async fn finish(mut self, within: Duration) {
+        if timeout(within, self.graceful.shutdown()).await.is_err() {
+            while self.tasks.try_join_next().is_some() {}
+            warn!(cut = self.tasks.len(), "requests were still in flight at the end of the shutdown timeout");
+        }
+        // Aborts what is left. A finished connection's task may need another moment; its guard is dropped here too.
+        self.tasks.shutdown().await;
+    }
+}
+
+/// A connection that HTTP is not spoken on yet.
+struct Opening<Way> {
+    transport: Way,
+    http: http1::Builder,
+    within: Duration,
+    watcher: Watcher,
+}
+
+impl<Way: Transport> Opening<Way> {
+    async fn serve<Service, Content>(
+        self,
+        stream: TcpStream,
+        service: Service,
+    ) -> Result<(), Box<dyn Error + Send + Sync>>
+    where
+        Service: HttpService<Incoming, ResBody = Content, Error = Infallible>,
+        Content: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+    {
+        // Answers are a few bytes that a client waits for. A failure costs speed only.
+        let _ = stream.set_nodelay(true);
+        let stream = timeout(self.within, self.transport.secure(stream)).await??;
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        self.watcher.watch(connection).await.map_err(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests;

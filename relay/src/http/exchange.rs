@@ -1,0 +1,80 @@
+//! One request to an endpoint that takes data, from its head to its counted answer.
+//!
+//! Invariants: every such request is counted once in the metrics; a refused one is counted once in the outcomes, by whoever
+//! refused it; the rest of a refused body is read for a while, so that its sender comes to read the answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Response;
+use axum::http::request::Parts;
+use axum::response::IntoResponse;
+use tracing::debug;
+
+use super::Server;
+use super::body::IncomingBody;
+use super::request::Rejection;
+use crate::metrics::Endpoint;
+use crate::refusal::Refusal;
+
+/// A request that is being answered.
+pub(crate) struct Exchange {
+    /// What the handlers need.
+    pub(crate) server: Arc<Server>,
+    /// The request's head.
+    pub(crate) head: Parts,
+    /// The request's body.
+    pub(crate) incoming: IncomingBody,
+    endpoint: Endpoint,
+    started: Instant,
+}
+
+impl Exchange {
+    /// Begins with a request, before anything of it was looked at.
+    pub(crate) fn begin(server: Arc<Server>, endpoint: Endpoint, request: Request) -> Self {
+        let (head, body) = request.into_parts();
+        let incoming = IncomingBody::new(&head.headers, body);
+        Self { server, head, incoming, endpoint, started: Instant::now() }
+    }
+
+    /// The answer to the request, counted.
+    pub(crate) async fn end(self, result: Result<Response<Body>, Rejection>) -> Response<Body> {
+        self.end_in(result, Refusal::into_response).await
+    }
+
+    /// As [`Self::end`], on an endpoint whose clients can't obey limits (crash reporters, cron jobs, browsers' own reports):
+    /// a rate limit is counted, and answered with `success`. Other refusals are told as everywhere.
+    pub(crate) async fn end_quietly(
+        self,
+        result: Result<Response<Body>, Rejection>,
+        success: impl FnOnce() -> Response<Body>,
+    ) -> Response<Body> {
+        let answer = |refusal| match refusal {
+            Refusal::RateLimited { .. } => success(),
+            other => other.into_response(),
+        };
+        self.end_in(result, answer).await
+    }
+
+    /// As [`Self::end`], with refusals in the words of `answer`.
+    pub(crate) async fn end_in(
+        mut self,
+        result: Result<Response<Body>, Rejection>,
+        answer: impl FnOnce(Refusal) -> Response<Body>,
+    ) -> Response<Body> {
+        let response = match result {
+            Ok(response) => response,
+            Err(rejection) => {
+                debug!(status = rejection.refusal.status().as_u16(), refusal = %rejection.refusal, "request refused");
+                rejection.count(&self.server, self.endpoint.category());
+                self.incoming.drain().await;
+                answer(rejection.refusal)
+            }
+        };
+        let (took, received) = (self.started.elapsed(), self.incoming.received());
+        self.server.metrics.answered(self.endpoint, response.status(), took, received);
+        response
+    }
+}

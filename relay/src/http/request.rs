@@ -1,0 +1,187 @@
+//! What all ways in have in common: who sends, to which project, from where; and how what was read goes on.
+//!
+//! In this order, so that a request that will be refused costs little: path, room in the spool, credentials, key, headers of the
+//! body, body.
+
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use bytes::Bytes;
+use picket_common::category::DataCategory;
+use picket_common::envelope::Envelope;
+use picket_common::ids::ProjectId;
+use picket_common::timestamp::Timestamp;
+
+use super::auth::{self, AuthError, Credentials};
+use super::body::{BodyReader, IncomingBody};
+use super::origin::Origin;
+use super::{Server, access, sender};
+use crate::limit::memory::Reservation;
+use crate::projects::Project;
+use crate::refusal::Refusal;
+use crate::submission::{Accepted, Submission, Taken};
+use crate::tally::Tally;
+
+/// A request that ends here.
+#[derive(Debug)]
+pub(crate) struct Rejection {
+    /// Why.
+    pub(crate) refusal: Refusal,
+    project_id: Option<ProjectId>,
+    tally: Counting,
+}
+
+/// What a rejected request held.
+#[derive(Debug)]
+enum Counting {
+    /// Nobody looked.
+    Unread,
+    /// This.
+    Read(Tally),
+    /// The pipeline has counted it.
+    Done,
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, project_id: None, tally: Counting::Unread }
+    }
+}
+
+impl From<AuthError> for Rejection {
+    fn from(error: AuthError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl Rejection {
+    /// Of a request whose content was read.
+    pub(crate) const fn of_content(project_id: ProjectId, tally: Tally, refusal: Refusal) -> Self {
+        Self { refusal, project_id: Some(project_id), tally: Counting::Read(tally) }
+    }
+
+    /// Counts what was refused, as one item of `unread` where nobody looked inside.
+    pub(super) fn count(&self, server: &Server, unread: DataCategory) {
+        match &self.tally {
+            Counting::Unread => server.outcomes.refused(self.project_id, &Tally::one(unread), &self.refusal),
+            Counting::Read(tally) => server.outcomes.refused(self.project_id, tally, &self.refusal),
+            Counting::Done => {}
+        }
+    }
+}
+
+/// Credentials that were found good for a project.
+#[derive(Debug, Clone)]
+pub(crate) struct Authorised {
+    /// What the request showed.
+    pub(crate) credentials: Credentials,
+    /// The project of its key.
+    pub(crate) project: Arc<Project>,
+}
+
+impl Authorised {
+    /// The project's id.
+    pub(crate) fn project_id(&self) -> ProjectId {
+        self.project.config.id
+    }
+
+    /// Makes a refusal one that is counted under the project, with the request's content unread.
+    pub(crate) fn rejection(&self) -> impl Fn(Refusal) -> Rejection + use<> {
+        let project_id = Some(self.project_id());
+        move |refusal| Rejection { refusal, project_id, tally: Counting::Unread }
+    }
+}
+
+/// A request whose path makes sense, while there is room to spool what it brings.
+pub(crate) struct Request<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) head: &'a Parts,
+    path_project: Option<ProjectId>,
+    pub(crate) received_at: Timestamp,
+}
+
+impl<'a> Request<'a> {
+    /// Starts with path and spool.
+    ///
+    /// # Errors
+    /// 400 for a path that names no project; 429 while the spool is full.
+    pub(crate) fn new(server: &'a Server, head: &'a Parts, path_project: Option<&str>) -> Result<Self, Refusal> {
+        let path_project = path_project
+            .map(|text| text.parse().map_err(|error| Refusal::malformed("project_id", format!("{error} in the path"))))
+            .transpose()?;
+        if !server.pipeline.spool().has_room() {
+            return Err(Refusal::SpoolFull);
+        }
+        Ok(Self { server, head, path_project, received_at: (server.clock)() })
+    }
+
+    /// Looks up the credentials in head or query, which must be there.
+    ///
+    /// # Errors
+    /// 401 without usable credentials; what [`Self::admit`] refuses.
+    pub(crate) fn authorise(&self) -> Result<Authorised, Refusal> {
+        self.authorise_by(None)
+    }
+
+    /// As [`Self::authorise`], where the path may hold a key too.
+    ///
+    /// # Errors
+    /// As [`Self::authorise`]; 401 if path and head both hold credentials.
+    pub(crate) fn authorise_by(&self, path_key: Option<&str>) -> Result<Authorised, Refusal> {
+        let credentials = auth::of_request(&self.head.headers, self.head.uri.query(), path_key)?;
+        self.admit(credentials.ok_or(AuthError::Missing)?)
+    }
+
+    /// Looks up these credentials.
+    ///
+    /// # Errors
+    /// What [`access::authorise`] refuses.
+    pub(crate) fn admit(&self, credentials: Credentials) -> Result<Authorised, Refusal> {
+        let projects = self.server.projects.current();
+        let origin = Origin::of_request(&self.head.headers);
+        let project =
+            access::authorise(projects.as_deref(), &credentials.public_key, self.path_project, origin.as_ref())?;
+        Ok(Authorised { credentials, project })
+    }
+
+    /// A reader of the body, within `limit` decompressed bytes.
+    ///
+    /// # Errors
+    /// As [`BodyReader::start`].
+    pub(crate) fn reader<'b>(&self, incoming: &'b mut IncomingBody, limit: usize) -> Result<BodyReader<'b>, Refusal> {
+        BodyReader::start(incoming, &self.head.headers, limit, &self.server.budget, &self.server.config)
+    }
+
+    /// The whole body, within `limit` decompressed bytes.
+    ///
+    /// # Errors
+    /// As [`BodyReader`]; 400 if there is no body.
+    pub(crate) async fn body(
+        &self,
+        incoming: &mut IncomingBody,
+        limit: usize,
+    ) -> Result<(Bytes, Reservation), Refusal> {
+        self.reader(incoming, limit)?.read_to_end().await
+    }
+
+    /// Gives what was read to the pipeline.
+    ///
+    /// # Errors
+    /// What the pipeline refuses; it has counted it then.
+    pub(crate) async fn take(&self, authorised: &Authorised, envelope: Envelope) -> Result<Taken, Rejection> {
+        let sender = sender::of_request(self.head);
+        let submission = Submission {
+            project: Arc::clone(&authorised.project),
+            public_key: authorised.credentials.public_key,
+            received_at: self.received_at,
+            client: authorised.credentials.client.clone().or_else(|| sender.user_agent.clone()),
+            sender,
+            envelope,
+        };
+        self.server.pipeline.take(Accepted(submission)).await.map_err(|refusal| Rejection {
+            refusal,
+            project_id: Some(authorised.project_id()),
+            tally: Counting::Done,
+        })
+    }
+}
