@@ -8,18 +8,21 @@
 //! ```
 //!
 //! Here because both sides need it: the aggregator checks what operators set ([`validate`]), the relay applies it ([`compile`]).
-//! What lives here: the form of the settings, selectors, rules, the built-in rules, and the detectors that find things in a
-//! text. What does not: events and the walk over them.
+//! What lives here: the form of the settings, selectors, rules, the built-in rules, the detectors that find things in a
+//! text, and rules over bytes ([`attachment`], [`minidump`]). What does not: events and the walk over them.
 //!
 //! Invariants:
 //! - a compiled rule needs nothing but itself; it is shared between threads and never changes;
 //! - whatever an operator writes either compiles within stated bounds or is refused with an error that names the rule or the
 //!   selector.
 
+pub mod attachment;
 pub mod builtin;
 pub mod compile;
 mod convert;
 pub mod detect;
+pub mod minidump;
+pub mod pseudonym;
 pub mod rule;
 pub mod ruleset;
 pub mod selector;

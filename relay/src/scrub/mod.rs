@@ -4,8 +4,6 @@
 //! will happen in. The spool takes records only, and a [`Record`] of a request is made from [`Scrubbed`] only, so no code
 //! path can spool what did not come through here.
 
-pub mod attachment;
-pub mod minidump;
 pub mod text;
 
 use bytes::Bytes;

@@ -18,9 +18,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use picket_common::pii::detect::{Detector, TextFacts};
+use picket_common::pii::pseudonym;
 use picket_common::pii::rule::{CompiledRule, Redaction, RuleKind};
 use picket_common::tree::{Meta, Remark, RemarkKind};
-use ring::hmac;
 
 /// A replaced span may lay bare what an earlier rule finds, at its border. More than two passes need rules made for it.
 const PASSES_MAX: usize = 4;
@@ -87,33 +87,21 @@ pub fn redact_whole(text: &str, meta: Option<&Meta>, rule: &CompiledRule) -> Opt
 }
 
 /// The text in the place of `found`; `None` for a method of a newer version.
-pub(super) fn replacement(redaction: &Redaction, found: &str) -> Option<(Cow<'static, str>, RemarkKind)> {
+fn replacement(redaction: &Redaction, found: &str) -> Option<(Cow<'static, str>, RemarkKind)> {
     Some(match redaction {
         Redaction::Default | Redaction::Remove => (Cow::Borrowed(""), RemarkKind::Removed),
         Redaction::Replace(text) => (text.clone(), RemarkKind::Substituted),
         Redaction::Mask => (Cow::Owned("*".repeat(found.chars().count())), RemarkKind::Masked),
-        Redaction::Hash => (Cow::Owned(hash(found.as_bytes())), RemarkKind::Pseudonymised),
+        Redaction::Hash => (Cow::Owned(pseudonym::hash(found.as_bytes())), RemarkKind::Pseudonymised),
         Redaction::Unknown => return None,
     })
-}
-
-/// Forty upper-case hexadecimal digits: HMAC-SHA1 under an empty key, as existing configurations expect. It joins equal
-/// values; it does not protect values that can be guessed.
-pub(super) fn hash(found: &[u8]) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &[]);
-    let tag = hmac::sign(&key, found);
-    tag.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]).map(upper_hex).collect()
-}
-
-fn upper_hex(digit: u8) -> char {
-    char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase()
 }
 
 fn may_apply(rule: &CompiledRule, facts: &TextFacts) -> bool {
     match &rule.kind {
         RuleKind::Anything => true,
         RuleKind::Text(detector) => detector.may_match(facts),
-        _ => false,
+        RuleKind::Key(_) | RuleKind::SessionCookie => false,
     }
 }
 
@@ -203,7 +191,7 @@ impl Redacting {
         let detector = match &rule.kind {
             RuleKind::Anything => return self.replace_whole(rule, EmptyMeans::Null),
             RuleKind::Text(detector) => detector,
-            _ => return Applied::Nothing,
+            RuleKind::Key(_) | RuleKind::SessionCookie => return Applied::Nothing,
         };
         let mut hits = Vec::new();
         detector.find(&self.visible(), &mut hits);

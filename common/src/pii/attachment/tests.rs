@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
 
-use picket_common::pii::detect::{CardCheck, Case, CustomPattern, HomePath, KeyPattern, NameProfile, SensitiveNames};
+use crate::pii::detect::{CardCheck, Case, CustomPattern, HomePath, KeyPattern, NameProfile, SensitiveNames};
 use proptest::prelude::*;
 
 use super::*;

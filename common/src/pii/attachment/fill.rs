@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use picket_common::pii::rule::Redaction;
+use crate::pii::rule::Redaction;
 
-use crate::scrub::text::hash;
+use crate::pii::pseudonym::hash;
 
 /// What covers bytes.
 pub(super) const MASK: u8 = b'*';

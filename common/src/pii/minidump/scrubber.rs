@@ -1,7 +1,7 @@
 //! The streaming pass: each region through its rules, the rest as it is.
 
 use super::{Plan, RegionKind};
-use crate::scrub::attachment::{AttachmentScrubber, ByteRules, ScrubStream};
+use crate::pii::attachment::{AttachmentScrubber, ByteRules, ScrubStream};
 
 /// The rules of each kind of region.
 #[derive(Debug, Clone, Default)]

@@ -24,8 +24,8 @@ mod utf16;
 use std::ops::Range;
 use std::sync::Arc;
 
-use picket_common::pii::detect::{Detector, TextFacts};
-use picket_common::pii::rule::{CompiledRule, Redaction, RuleKind};
+use crate::pii::detect::{Detector, TextFacts};
+use crate::pii::rule::{CompiledRule, Redaction, RuleKind};
 
 pub use reader::{ScrubStream, ScrubbingReader};
 
@@ -88,7 +88,7 @@ impl ByteRules {
     #[must_use]
     pub fn new<'r>(rules: impl IntoIterator<Item = &'r CompiledRule>) -> Self {
         let rules = rules.into_iter().filter(|rule| rule.redaction != Redaction::Unknown);
-        Self(rules.filter_map(byte_rule).collect())
+        Self(rules.map(byte_rule).collect())
     }
 
     /// Whether they do nothing.
@@ -108,13 +108,14 @@ impl ByteRules {
     }
 }
 
-fn byte_rule(rule: &CompiledRule) -> Option<ByteRule> {
+fn byte_rule(rule: &CompiledRule) -> ByteRule {
     let what = match &rule.kind {
         RuleKind::Anything => ByteTarget::Everything,
         RuleKind::Text(detector) => ByteTarget::Hits(detector.clone()),
-        _ => return None,
+        RuleKind::Key(names) => ByteTarget::Hits(Detector::NamedValue(Arc::clone(names))),
+        RuleKind::SessionCookie => ByteTarget::Hits(Detector::Cookies),
     };
-    Some(ByteRule { what, redaction: rule.redaction.clone() })
+    ByteRule { what, redaction: rule.redaction.clone() }
 }
 
 // === impl AttachmentScrubber ===

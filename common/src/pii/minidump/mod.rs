@@ -67,13 +67,13 @@ impl ReadAt for [u8] {
     }
 }
 
-impl ReadAt for dyn picket_common::envelope::DetachedPayload {
+impl ReadAt for dyn crate::envelope::DetachedPayload {
     fn len(&self) -> u64 {
-        picket_common::envelope::DetachedPayload::len(self)
+        crate::envelope::DetachedPayload::len(self)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        picket_common::envelope::DetachedPayload::read_at(self, offset, buffer)
+        crate::envelope::DetachedPayload::read_at(self, offset, buffer)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use picket_common::pii::detect::TextFacts;
-use picket_common::pii::rule::Redaction;
+use crate::pii::detect::TextFacts;
+use crate::pii::rule::Redaction;
 
 use super::{ByteRule, ByteTarget, fill};
 

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use picket_common::pii::detect::{Detector, HomePath};
-use picket_common::pii::rule::{CompiledRule, Redaction, RuleKind};
+use crate::pii::detect::{Detector, HomePath};
+use crate::pii::rule::{CompiledRule, Redaction, RuleKind};
 use proptest::prelude::*;
 
 use super::writer::DumpWriter;
 use super::*;
-use crate::scrub::attachment::{ByteRules, ScrubStream};
+use crate::pii::attachment::{ByteRules, ScrubStream};
 
 const SECRET: &str = "jane@example.com";
 
