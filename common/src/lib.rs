@@ -16,6 +16,7 @@ pub mod http_server;
 pub mod identity;
 pub mod ids;
 pub mod multipart;
+pub mod normalise;
 pub mod outcome;
 pub mod pii;
 pub mod project_config;

@@ -1,0 +1,121 @@
+//! Client reports: what SDKs threw away themselves, and why.
+//!
+//! ```text
+//! {"timestamp": 1763820306.789, "discarded_events": [{"reason": "queue_overflow", "category": "error", "quantity": 3}]}
+//! ```
+//! Only what clients can know is read. The lists that relays put into reports for each other are not: anyone could send them.
+
+use serde::de::value::{Error, StrDeserializer};
+use serde::{Deserialize, de::IntoDeserializer};
+
+use super::Rejected;
+use super::time_value::Time;
+use crate::category::DataCategory;
+use crate::timestamp::Timestamp;
+use crate::tree::{Number, Value, read};
+
+/// Most entries that are read. SDKs have about ten reasons and twenty categories.
+const MAX_ENTRIES: usize = 500;
+/// Longest reason that is kept, in bytes; all known ones are shorter than 30.
+const MAX_REASON_BYTES: usize = 64;
+
+/// A client report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientReport {
+    /// When the client made it, or when it was received.
+    pub timestamp: Timestamp,
+    /// What was thrown away. Entries that can't be read are left out.
+    pub discarded: Vec<Discarded>,
+}
+
+/// So many of a category, thrown away for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// The SDK's word: lower-case letters, digits, `_`, `-` and `.`.
+    pub reason: Box<str>,
+    /// What was thrown away; what Picket does not know is `default`.
+    pub category: DataCategory,
+    /// How many; at least one.
+    pub quantity: u32,
+}
+
+impl ClientReport {
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// [`Rejected`] if it is no JSON object, or has more entries than any SDK makes.
+    pub fn read(payload: &[u8], received_at: Timestamp) -> Result<Self, Rejected> {
+        let report = read(payload).map_err(|_| Rejected::new("invalid_json", "a client report must be JSON"))?;
+        if report.as_object().is_none() {
+            return Err(Rejected::new("invalid_json", "a client report must be a JSON object"));
+        }
+        let entries = report.get("discarded_events").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if entries.len() > MAX_ENTRIES {
+            return Err(Rejected::new("too_many_entries", "a client report may have 500 entries"));
+        }
+        let timestamp = report.get("timestamp").and_then(|value| Time::read(value).ok());
+        Ok(Self {
+            timestamp: timestamp.map_or(received_at, Time::to_timestamp),
+            discarded: entries.iter().filter_map(Discarded::read).collect(),
+        })
+    }
+}
+
+impl Discarded {
+    fn read(entry: &Value<'_>) -> Option<Self> {
+        let quantity = entry.get("quantity").and_then(Value::as_number).and_then(Number::as_u64)?;
+        let quantity = u32::try_from(quantity).ok().filter(|quantity| *quantity > 0)?;
+        let category = entry.get("category").and_then(Value::as_str)?;
+        let reason = entry.get("reason").and_then(Value::as_str)?;
+        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte);
+        let is_word = (1..=MAX_REASON_BYTES).contains(&reason.len()) && reason.bytes().all(is_letter);
+        let reason = if is_word { reason } else { "other" };
+        Some(Self { reason: reason.into(), category: category_of(category), quantity })
+    }
+}
+
+fn category_of(name: &str) -> DataCategory {
+    let deserializer: StrDeserializer<'_, Error> = name.into_deserializer();
+    DataCategory::deserialize(deserializer).unwrap_or(DataCategory::Default)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const RECEIVED: Timestamp = Timestamp::from_millis(1_763_820_306_789);
+
+    fn discarded(reason: &str, category: DataCategory, quantity: u32) -> Discarded {
+        Discarded { reason: reason.into(), category, quantity }
+    }
+
+    #[test]
+    fn reports_are_read_as_far_as_they_make_sense() {
+        let json = br#"{"timestamp":"2025-11-22T14:05:00Z","discarded_events":[
+            {"reason":"queue_overflow","category":"error","quantity":3},
+            {"reason":"sample_rate","category":"something_new","quantity":1},
+            {"reason":"Free text, by an attacker","category":"session","quantity":2},
+            {"reason":"zero","category":"error","quantity":0},
+            {"reason":"negative","category":"error","quantity":-1},
+            {"reason":"huge","category":"error","quantity":99999999999},
+            {"category":"error","quantity":1}, 5]}"#;
+        let report = ClientReport::read(json, RECEIVED).unwrap();
+        assert_eq!(report.timestamp, Timestamp::parse("2025-11-22T14:05:00Z").unwrap());
+        let expected = [
+            discarded("queue_overflow", DataCategory::Error, 3),
+            discarded("sample_rate", DataCategory::Default, 1),
+            discarded("other", DataCategory::Session, 2),
+        ];
+        assert_eq!(report.discarded, expected);
+    }
+
+    #[test]
+    fn what_is_no_report_is_rejected_with_a_word() {
+        let many = format!(r#"{{"discarded_events":[{}1]}}"#, "1,".repeat(500));
+        for (json, reason) in [("", "invalid_json"), ("[]", "invalid_json"), (&many, "too_many_entries")] {
+            assert_eq!(ClientReport::read(json.as_bytes(), RECEIVED).unwrap_err().reason, reason);
+        }
+        assert_eq!(ClientReport::read(b"{}", RECEIVED).unwrap().timestamp, RECEIVED);
+    }
+}
