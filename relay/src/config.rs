@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use picket_common::config::{ByteSize, InvalidValue, Span, Validate};
 use picket_common::telemetry::LogConfig;
-use picket_common::wire::MAX_BATCH_PAYLOAD;
 use serde::{Deserialize, Serialize};
 
 use crate::spool::SpoolConfig;
@@ -81,14 +80,19 @@ pub struct LimitsConfig {
     pub max_event_bytes: ByteSize,
     /// Longest payload of an attachment.
     pub max_attachment_bytes: ByteSize,
+    /// Longest sum of an envelope's attachments.
+    pub max_attachments_bytes: ByteSize,
+    /// Longest body of the minidump endpoint, which may bring attachments beside the dump.
+    pub max_minidump_bytes: ByteSize,
+    /// Longest body, or part of one, that is held in memory; longer ones are staged, sealed, in `data_dir/staging`.
+    pub max_body_in_memory: ByteSize,
+    /// Most bytes that are staged at once. When they are used up, large bodies are answered 503.
+    pub max_staged_bytes: ByteSize,
     /// Most items in an envelope.
     pub max_items: usize,
     /// Bodies of all requests together, from their first byte until they are answered.
     pub max_in_flight_bytes: ByteSize,
 }
-
-/// A record must fit a batch even where nothing compresses; the rest is for framing and headers.
-const MAX_ENVELOPE_BYTES: u64 = MAX_BATCH_PAYLOAD as u64 - 16 * 1024 * 1024;
 
 impl Default for LimitsConfig {
     fn default() -> Self {
@@ -97,6 +101,10 @@ impl Default for LimitsConfig {
             max_store_bytes: ByteSize::mib(1),
             max_event_bytes: ByteSize::mib(1),
             max_attachment_bytes: ByteSize::mib(200),
+            max_attachments_bytes: ByteSize::mib(200),
+            max_minidump_bytes: ByteSize::gib(1),
+            max_body_in_memory: ByteSize::mib(1),
+            max_staged_bytes: ByteSize::gib(4),
             max_items: picket_common::envelope::MAX_ITEMS,
             max_in_flight_bytes: ByteSize::mib(512),
         }
@@ -105,23 +113,35 @@ impl Default for LimitsConfig {
 
 impl LimitsConfig {
     fn validate(&self) -> Result<(), InvalidValue> {
-        let least = ByteSize::kib(1);
-        for (key, value) in
-            [("limits.max_envelope_bytes", self.max_envelope_bytes), ("limits.max_store_bytes", self.max_store_bytes)]
-        {
-            if value < least || value.as_u64() > MAX_ENVELOPE_BYTES {
-                let problem = format!("expected a size from 1KiB to {}", ByteSize::bytes(MAX_ENVELOPE_BYTES));
-                return Err(InvalidValue::new(key, problem));
+        let (least, most) = (ByteSize::kib(1), ByteSize::gib(64));
+        for (key, value) in [
+            ("limits.max_envelope_bytes", self.max_envelope_bytes),
+            ("limits.max_store_bytes", self.max_store_bytes),
+            ("limits.max_minidump_bytes", self.max_minidump_bytes),
+        ] {
+            if value < least || value > most {
+                return Err(InvalidValue::new(key, format!("expected a size from {least} to {most}")));
+            }
+        }
+        // What is held in memory must fit a batch several times over.
+        let most = ByteSize::mib(16);
+        for (key, value) in [
+            ("limits.max_body_in_memory", self.max_body_in_memory),
+            ("limits.max_store_bytes", self.max_store_bytes),
+            ("limits.max_event_bytes", self.max_event_bytes),
+        ] {
+            if value < least || value > most {
+                return Err(InvalidValue::new(key, format!("expected a size from {least} to {most}")));
             }
         }
         if self.max_items == 0 {
             return Err(InvalidValue::new("limits.max_items", "expected at least 1"));
         }
         // A body is held as it came and once more as the record that is spooled.
-        let needed = 2 * self.max_envelope_bytes.max(self.max_store_bytes).as_u64();
+        let needed = 2 * self.max_body_in_memory.max(self.max_store_bytes).as_u64();
         if self.max_in_flight_bytes.as_u64() < needed {
             let problem =
-                format!("expected at least {}, twice the longest body that the limits allow", ByteSize::bytes(needed));
+                format!("expected at least {}, twice the longest body that is held in memory", ByteSize::bytes(needed));
             return Err(InvalidValue::new("limits.max_in_flight_bytes", problem));
         }
         Ok(())
@@ -260,7 +280,8 @@ mod tests {
     #[test]
     fn a_refused_value_is_named_with_its_line_and_key() {
         for (text, key) in [
-            ("[limits]\nmax_envelope_bytes = '1GiB'\n", "limits.max_envelope_bytes"),
+            ("[limits]\nmax_envelope_bytes = '1TiB'\n", "limits.max_envelope_bytes"),
+            ("[limits]\nmax_body_in_memory = '1GiB'\n", "limits.max_body_in_memory"),
             ("[limits]\nmax_in_flight_bytes = '1MiB'\n", "limits.max_in_flight_bytes"),
             ("[limits]\nmax_items = 0\n", "limits.max_items"),
             ("[http]\nmax_connections = 0\n", "http.max_connections"),

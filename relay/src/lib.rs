@@ -11,7 +11,9 @@
 //! - everything that a client can make grow has a bound in the configuration ([`config`]).
 
 pub mod admin;
+pub mod blob;
 pub mod config;
+pub mod crash;
 pub mod dropped;
 pub mod filter;
 pub mod http;

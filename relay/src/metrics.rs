@@ -27,6 +27,10 @@ pub enum Endpoint {
     Pixel,
     /// `/cron/…`.
     CheckIn,
+    /// `/minidump/`.
+    Minidump,
+    /// `/unreal/…`.
+    Unreal,
 }
 
 impl Endpoint {
@@ -36,6 +40,7 @@ impl Endpoint {
             Self::Envelope => DataCategory::Default,
             Self::Store | Self::Pixel => DataCategory::Error,
             Self::CheckIn => DataCategory::Monitor,
+            Self::Minidump | Self::Unreal => DataCategory::Error,
         }
     }
 
@@ -45,6 +50,8 @@ impl Endpoint {
             Self::Store => "store",
             Self::Pixel => "pixel",
             Self::CheckIn => "check_in",
+            Self::Minidump => "minidump",
+            Self::Unreal => "unreal",
         }
     }
 }

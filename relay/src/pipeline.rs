@@ -13,13 +13,14 @@
 use std::sync::Arc;
 
 use picket_common::ids::EventId;
-use picket_common::record::Record;
 use tracing::error;
 
+use crate::blob::{self, BlobError};
 use crate::config::LimitsConfig;
 use crate::dropped::Dropped;
 use crate::outcome::Outcomes;
 use crate::refusal::Refusal;
+use crate::scrub::Spoolable;
 use crate::spool::{AppendError, Spool};
 use crate::submission::{Accepted, Random, Taken};
 use crate::tally::Tally;
@@ -80,18 +81,33 @@ impl Pipeline {
                 Refusal::unavailable("internal", "the relay failed to process the request")
             })??
         };
-        if let Some(record) = prepared.record {
-            self.spool.append(record).await.map_err(append_refusal)?;
+        if let Some(spoolable) = prepared.spoolable {
+            self.append(spoolable).await?;
         }
         self.outcomes.dropped(project_id, &prepared.dropped);
         Ok(Taken { event_id: prepared.event_id, ..Taken::default() })
+    }
+
+    /// Blobs first: the record that names them makes them count.
+    async fn append(&self, spoolable: Spoolable) -> Result<(), Refusal> {
+        let Spoolable { mut record, blobs } = spoolable;
+        let bytes: u64 = blobs.iter().map(|blob| blob.payload.len()).sum();
+        if bytes > 0 && !self.spool.has_room_for(bytes) {
+            return Err(append_refusal(AppendError::Full));
+        }
+        for blob in blobs {
+            let reference = blob::append(&self.spool, &record.header, blob, self.random).await.map_err(blob_refusal)?;
+            record.header.blobs.push(reference);
+        }
+        self.spool.append(record).await.map_err(append_refusal)?;
+        Ok(())
     }
 }
 
 /// A request that has been through all stages.
 struct Prepared {
     /// What is spooled; nothing if no item is left.
-    record: Option<Record>,
+    spoolable: Option<Spoolable>,
     /// What the client is told.
     event_id: Option<EventId>,
     /// What the stages dropped.
@@ -108,7 +124,7 @@ fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<
     let admitted = quota::admit(filtered);
     let scrubbed = scrub::scrub(admitted);
     let event_id = scrubbed.event_id();
-    Ok(Prepared { record: scrubbed.into_record(), event_id, dropped })
+    Ok(Prepared { spoolable: scrubbed.into_spoolable(), event_id, dropped })
 }
 
 fn append_refusal(failure: AppendError) -> Refusal {
@@ -119,6 +135,16 @@ fn append_refusal(failure: AppendError) -> Refusal {
         AppendError::Failed(_) => {
             error!(%failure, "the spool failed to store a record");
             Refusal::unavailable("spool_failed", "the relay can't write to its disk at the moment")
+        }
+    }
+}
+
+fn blob_refusal(failure: BlobError) -> Refusal {
+    match failure {
+        BlobError::Spool(failure) => append_refusal(failure),
+        failure => {
+            error!(%failure, "a large payload could not be spooled");
+            Refusal::unavailable("staging_failed", "the relay failed to read back a large payload")
         }
     }
 }

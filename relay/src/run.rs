@@ -1,7 +1,7 @@
 //! A running relay: what is started in which order, and how it ends.
 //!
 //! ```text
-//! start   identity ▸ spool ▸ projects ▸ listeners ▸ uplink
+//! start   identity ▸ spool ▸ projects ▸ staging ▸ listeners ▸ uplink
 //! end     listeners (requests in flight finish) ▸ uplink ▸ spool (what waits is committed)
 //! ```
 //!
@@ -36,6 +36,7 @@ use crate::outcome::Outcomes;
 use crate::pipeline::Pipeline;
 use crate::projects::Projects;
 use crate::spool::{Committer, Spool, SpoolError};
+use crate::staging::{Staging, StagingError};
 use crate::uplink::{self, UplinkParts, UplinkStatus};
 
 /// Connections of the admin listener: a scraper, an operator, and room.
@@ -54,6 +55,9 @@ pub enum RunError {
     /// The spool can't be opened.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The place for large bodies can't be made.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
     /// An address can't be listened on.
     #[error("can't listen on {address} ({key}): {source}")]
     Listen {
@@ -155,8 +159,10 @@ impl Tasks {
         let mut registry = metrics::registry();
         spool.register_metrics(&mut registry);
         let projects = Projects::open(spool.clone())?;
+        let max_staged_bytes = config.limits.max_staged_bytes.as_usize();
+        let staging = Staging::open(&config.data_dir.join("staging"), max_staged_bytes, random)?;
         let outcomes = Outcomes::registered(&mut registry);
-        let server = server(config, &mut registry, spool.clone(), projects.clone(), outcomes.clone());
+        let server = server(config, &mut registry, spool.clone(), staging, projects.clone(), outcomes.clone());
         let address = listeners.sdks.local_addr().unwrap_or(config.listen);
         let (status, uplink_status) = watch::channel(UplinkStatus::default());
         let uplink = config.uplink.clone();
@@ -209,6 +215,7 @@ fn server(
     config: &RelayConfig,
     registry: &mut Registry,
     spool: Spool,
+    staging: Staging,
     projects: Projects,
     outcomes: Outcomes,
 ) -> Arc<Server> {
@@ -216,6 +223,8 @@ fn server(
         config: config.http.clone(),
         limits: config.limits.clone(),
         budget: MemoryBudget::new(config.limits.max_in_flight_bytes.as_usize()),
+        staging,
+        random,
         projects,
         pipeline: Pipeline::new(config.limits.clone(), spool, outcomes.clone(), random),
         outcomes,

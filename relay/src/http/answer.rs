@@ -15,6 +15,8 @@ use futures_util::FutureExt as _;
 use serde::Serialize;
 
 use crate::rate_limit::RateLimits;
+use picket_common::ids::EventId;
+
 use crate::refusal::Refusal;
 use crate::submission::Taken;
 
@@ -22,6 +24,7 @@ use crate::submission::Taken;
 pub(crate) const RATE_LIMITS: HeaderName = HeaderName::from_static("x-sentry-rate-limits");
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A transparent image of one pixel.
@@ -42,6 +45,14 @@ pub(crate) fn stored(taken: &Taken) -> Response<Body> {
     };
     let mut response = json(StatusCode::OK, body);
     tell_limits(&mut response, &taken.limits);
+    response
+}
+
+/// 200 with the event's id as crash reporters show it: a hyphenated UUID as text.
+pub(crate) fn crash(event_id: Option<EventId>) -> Response<Body> {
+    let text = event_id.map(|id| id.as_uuid().as_hyphenated().to_string()).unwrap_or_default();
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
     response
 }
 

@@ -96,6 +96,14 @@ pub(crate) struct BodyReader<'a> {
     deadline: Instant,
 }
 
+/// What [`BodyReader::read_up_to`] came to.
+pub(crate) enum ReadUpTo<'a> {
+    /// The whole body.
+    Whole(Bytes, Reservation),
+    /// There is more than was asked for.
+    Longer(BodyReader<'a>),
+}
+
 impl<'a> BodyReader<'a> {
     /// Looks at the headers; reads nothing yet.
     ///
@@ -137,16 +145,29 @@ impl<'a> BodyReader<'a> {
     }
 
     /// The whole body. The reservation stands for it and for one copy of it, and is to be kept as long as either.
-    pub(crate) async fn read_to_end(mut self) -> Result<(Bytes, Reservation), Refusal> {
+    pub(crate) async fn read_to_end(self) -> Result<(Bytes, Reservation), Refusal> {
+        match self.read_up_to(usize::MAX).await? {
+            ReadUpTo::Whole(body, reservation) => Ok((body, reservation)),
+            // No body is longer than the address space.
+            ReadUpTo::Longer(reader) => Err(too_large(reader.most_received)),
+        }
+    }
+
+    /// The whole body as [`Self::read_to_end`] gives it, unless it is longer than `most`: then the reader, to go on by pieces.
+    pub(crate) async fn read_up_to(mut self, most: usize) -> Result<ReadUpTo<'a>, Refusal> {
         while let Some(chunk) = self.next_chunk().await? {
             let is_whole = self.encoding == Encoding::Identity
                 && self.decoder.decoded().is_empty()
+                && chunk.len() <= most
                 && self.incoming.body.is_end_stream();
             if is_whole {
                 let (_, reservation) = self.decoder.finish().map_err(refusal)?;
                 return with_room_for_a_copy(chunk, reservation);
             }
             self.decode(&chunk).await?;
+            if self.decoder.decoded().len() > most {
+                return Ok(ReadUpTo::Longer(self));
+            }
         }
         if self.incoming.received == 0 {
             // Nothing was sent at all: say so, instead of calling nothing a truncated stream.
@@ -154,6 +175,25 @@ impl<'a> BodyReader<'a> {
         }
         let (body, reservation) = self.decoder.finish().map_err(refusal)?;
         with_room_for_a_copy(Bytes::from(body), reservation)
+    }
+
+    /// The next piece of the body, of at least `least` bytes unless it is the last one; `None` behind the last. For bodies that are
+    /// not held whole: only pieces count towards the memory budget, as long as the reader lives.
+    pub(crate) async fn next_piece(&mut self, least: usize) -> Result<Option<Vec<u8>>, Refusal> {
+        while self.decoder.decoded().len() < least {
+            match self.next_chunk().await? {
+                Some(chunk) => self.decode(&chunk).await?,
+                None => {
+                    if self.incoming.received == 0 {
+                        return Err(Refusal::malformed("empty_body", "the request has no body"));
+                    }
+                    self.decoder.check_complete().map_err(refusal)?;
+                    break;
+                }
+            }
+        }
+        let piece = self.decoder.take_decoded();
+        Ok((!piece.is_empty()).then_some(piece))
     }
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
@@ -183,12 +223,12 @@ fn has_line(decoded: &[u8]) -> bool {
     decoded.trim_ascii_start().contains(&b'\n')
 }
 
-fn with_room_for_a_copy(body: Bytes, mut reservation: Reservation) -> Result<(Bytes, Reservation), Refusal> {
+fn with_room_for_a_copy<'a>(body: Bytes, mut reservation: Reservation) -> Result<ReadUpTo<'a>, Refusal> {
     reservation.grow_to(2 * body.len()).map_err(|exhausted| refusal(exhausted.into()))?;
-    Ok((body, reservation))
+    Ok(ReadUpTo::Whole(body, reservation))
 }
 
-fn too_large(limit: usize) -> Refusal {
+pub(crate) fn too_large(limit: usize) -> Refusal {
     Refusal::TooLarge { what: "body".into(), detail: format!("the body is too large: the limit is {limit} bytes") }
 }
 

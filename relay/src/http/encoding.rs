@@ -175,6 +175,8 @@ fn step_brotli(state: &mut BrotliDecoder, input: &[u8], out: &mut [u8]) -> Resul
 pub(crate) struct Decoder {
     codec: Codec,
     out: Vec<u8>,
+    /// How much was taken away by [`Self::take_decoded`].
+    taken: usize,
     limit: usize,
     reservation: Reservation,
     ended: bool,
@@ -184,12 +186,18 @@ impl Decoder {
     /// A decoder for a body that decompresses to at most `limit` bytes, reserved from the budget as they come.
     pub(crate) fn new(encoding: Encoding, limit: usize, reservation: Reservation) -> Result<Self, DecodeError> {
         let codec = Codec::new(encoding)?;
-        Ok(Self { codec, out: Vec::new(), limit, reservation, ended: false })
+        Ok(Self { codec, out: Vec::new(), taken: 0, limit, reservation, ended: false })
     }
 
-    /// What was decompressed up to now.
+    /// What was decompressed up to now and not taken away.
     pub(crate) fn decoded(&self) -> &[u8] {
         &self.out
+    }
+
+    /// Takes away what was decompressed up to now, so that a long body need not be held. It still counts towards the limit.
+    pub(crate) fn take_decoded(&mut self) -> Vec<u8> {
+        self.taken += self.out.len();
+        std::mem::take(&mut self.out)
     }
 
     /// One step: consumes some of `input`, which is advanced. Returns whether more steps are needed before the next chunk.
@@ -206,7 +214,7 @@ impl Decoder {
         self.out.truncate(start + progress.written);
         *input = &input[progress.read..];
         self.ended = progress.ended;
-        if self.out.len() > self.limit {
+        if self.taken + self.out.len() > self.limit {
             return Err(DecodeError::TooLarge { limit: self.limit });
         }
         let progressed = progress.read > 0 || progress.written > 0;
@@ -214,12 +222,15 @@ impl Decoder {
         Ok(if goes_on { Step::GoesOn } else { Step::NeedsInput })
     }
 
+    /// Whether the body may end here.
+    pub(crate) fn check_complete(&self) -> Result<(), DecodeError> {
+        if self.ended || matches!(self.codec, Codec::Identity) { Ok(()) } else { Err(DecodeError::Truncated) }
+    }
+
     /// The whole body, with the memory it is accounted to.
     pub(crate) fn finish(self) -> Result<(Vec<u8>, Reservation), DecodeError> {
-        if self.ended || matches!(self.codec, Codec::Identity) {
-            return Ok((self.out, self.reservation));
-        }
-        Err(DecodeError::Truncated)
+        self.check_complete()?;
+        Ok((self.out, self.reservation))
     }
 
     /// Doubles the buffer when it is full, up to one byte over the limit: that byte tells too much from just enough.
@@ -228,7 +239,7 @@ impl Decoder {
             return Ok(());
         }
         let wanted = (2 * self.out.capacity()).max(FIRST_BYTES).max(self.out.len() + input);
-        let capacity = wanted.min(self.limit + 1);
+        let capacity = wanted.min(self.limit + 1 - self.taken);
         let window = self.codec.window_bytes().min(capacity);
         // While the buffer moves, the old one and the new one are there.
         self.reservation.grow_to(window + capacity + self.out.len())?;

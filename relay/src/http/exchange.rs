@@ -11,11 +11,12 @@ use axum::extract::Request;
 use axum::http::Response;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
+use picket_common::ids::EventId;
 use tracing::debug;
 
-use super::Server;
 use super::body::IncomingBody;
 use super::request::Rejection;
+use super::{Server, answer};
 use crate::metrics::Endpoint;
 use crate::refusal::Refusal;
 
@@ -56,6 +57,18 @@ impl Exchange {
             other => other.into_response(),
         };
         self.end_in(result, answer).await
+    }
+
+    /// As [`Self::end_quietly`], for crash reporters: the answer is the event's id as text, and a full spool is not told as a
+    /// limit either.
+    pub(crate) async fn end_crash(self, result: Result<(), Rejection>, event_id: Option<EventId>) -> Response<Body> {
+        let success = || answer::crash(event_id);
+        let answer = |refusal| match refusal {
+            Refusal::RateLimited { .. } => success(),
+            Refusal::SpoolFull => Refusal::unavailable("spool_full", Refusal::SpoolFull.to_string()).into_response(),
+            other => other.into_response(),
+        };
+        self.end_in(result.map(|()| success()), answer).await
     }
 
     /// As [`Self::end`], with refusals in the words of `answer`.

@@ -4,7 +4,8 @@
 //! connection (serve) ─▸ route (here) ─▸ endpoints/* ─▸ pipeline ─▸ answer
 //!                                         ├─ exchange                      from head to counted answer
 //!                                         ├─ request, auth, access, origin      who sends, and may it
-//!                                         └─ body, encoding, legacy_body   what is sent
+//!                                         ├─ body, encoding, legacy_body   what is sent
+//!                                         └─ large_body, upload, minidump_form   what is sent that memory does not hold
 //! ```
 //!
 //! | path | |
@@ -12,6 +13,8 @@
 //! | `POST /api/{project}/envelope/` | envelopes |
 //! | `POST /api/{project}/store/`, `POST /api/store/` | single events of old SDKs |
 //! | `GET` on the store paths with `?sentry_data=` | the same, from an image's address |
+//! | `POST /api/{project}/minidump`, `/minidump/` | crash dumps |
+//! | `POST /api/{project}/unreal/{key}/` | crash reports of the Unreal Engine |
 //! | `GET /api/relay/healthcheck/{live,ready}/` | health |
 //!
 //! Trailing slashes are significant, repeated ones are folded. Error bodies are JSON on every path (`answer`).
@@ -24,13 +27,16 @@ mod cors;
 mod encoding;
 mod endpoints;
 mod exchange;
+mod large_body;
 mod legacy_body;
+mod minidump_form;
 mod origin;
 mod path;
 mod query;
 mod request;
 mod sender;
 pub mod serve;
+mod upload;
 
 use std::sync::Arc;
 
@@ -42,11 +48,14 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
 use crate::config::{HttpConfig, LimitsConfig};
+use crate::crash::Workshop;
 use crate::limit::memory::MemoryBudget;
 use crate::metrics::RelayMetrics;
 use crate::outcome::Outcomes;
 use crate::pipeline::Pipeline;
 use crate::projects::Projects;
+use crate::staging::Staging;
+use crate::submission::Random;
 
 pub use path::fold_slashes;
 
@@ -62,6 +71,10 @@ pub struct Server {
     pub limits: LimitsConfig,
     /// Memory for bodies in flight.
     pub budget: MemoryBudget,
+    /// Where bodies lie that are too large for it.
+    pub staging: Staging,
+    /// For ids and keys.
+    pub random: Random,
     /// The projects as last pushed.
     pub projects: Projects,
     /// The stages behind the handlers.
@@ -79,6 +92,8 @@ pub fn router(server: Arc<Server>) -> Router {
     let store_routes = endpoints::envelope::routes()
         .merge(endpoints::store::routes())
         .merge(endpoints::check_in::routes())
+        .merge(endpoints::minidump::routes())
+        .merge(endpoints::unreal::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn(answer::panics))
         .route_layer(middleware::from_fn(cors::store_routes));
@@ -99,6 +114,11 @@ impl Server {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.projects.current().is_some()
+    }
+
+    /// What it takes to take a crash apart.
+    pub(crate) fn workshop(&self) -> Workshop {
+        Workshop::new(self.staging.clone(), self.budget.clone(), self.limits.clone(), self.random)
     }
 }
 

@@ -14,8 +14,10 @@ use picket_common::timestamp::Timestamp;
 
 use super::auth::{self, AuthError, Credentials};
 use super::body::{BodyReader, IncomingBody};
+use super::large_body::on_pool;
 use super::origin::Origin;
 use super::{Server, access, sender};
+use crate::crash::{self, Workshop};
 use crate::limit::memory::Reservation;
 use crate::projects::Project;
 use crate::refusal::Refusal;
@@ -164,11 +166,12 @@ impl<'a> Request<'a> {
         self.reader(incoming, limit)?.read_to_end().await
     }
 
-    /// Gives what was read to the pipeline.
+    /// Gives what was read to the pipeline; a crash in it is taken apart first.
     ///
     /// # Errors
-    /// What the pipeline refuses; it has counted it then.
+    /// What taking a crash apart refuses; what the pipeline refuses, which it has counted then.
     pub(crate) async fn take(&self, authorised: &Authorised, envelope: Envelope) -> Result<Taken, Rejection> {
+        let (envelope, _workshop) = self.with_crash_expanded(authorised, envelope).await?;
         let sender = sender::of_request(self.head);
         let submission = Submission {
             project: Arc::clone(&authorised.project),
@@ -183,5 +186,23 @@ impl<'a> Request<'a> {
             project_id: Some(authorised.project_id()),
             tally: Counting::Done,
         })
+    }
+
+    /// The workshop stands for what of the crash is in memory.
+    async fn with_crash_expanded(
+        &self,
+        authorised: &Authorised,
+        envelope: Envelope,
+    ) -> Result<(Envelope, Option<Workshop>), Rejection> {
+        if !crash::holds_crash(&envelope) {
+            return Ok((envelope, None));
+        }
+        let tally = Tally::of(&envelope);
+        let mut workshop = self.server.workshop();
+        let expanded = on_pool(move || {
+            let envelope = crash::expand(envelope, &mut workshop)?;
+            Ok((envelope, Some(workshop)))
+        });
+        expanded.await.map_err(|refusal| Rejection::of_content(authorised.project_id(), tally, refusal))
     }
 }

@@ -16,10 +16,14 @@ use picket_common::record::{Record, RecordReader};
 use tower::ServiceExt;
 
 use super::*;
+use crate::run::random;
 use crate::spool::{Committer, Oversized, ReadLimit, Spool, SpoolConfig};
+use crate::staging::Staging;
 
 mod answers;
 mod check_ins;
+mod crashes;
+mod large_bodies;
 mod pages;
 mod sizes;
 
@@ -45,6 +49,8 @@ fn relay_with(limits: LimitsConfig, spool_config: &SpoolConfig) -> Relay {
         config: HttpConfig::default(),
         limits: limits.clone(),
         budget: MemoryBudget::new(limits.max_in_flight_bytes.as_usize()),
+        staging: Staging::open(&directory.path().join("staging"), 1 << 30, random).unwrap(),
+        random,
         projects: Projects::open(spool.clone()).unwrap(),
         pipeline: Pipeline::new(limits, spool.clone(), outcomes.clone(), || Some([7; 16])),
         outcomes,
@@ -350,7 +356,7 @@ async fn every_path_and_method_answers_with_an_error_body() {
         (Method::GET, "/", 404),
         (Method::POST, "/api/7/envelope", 404),
         (Method::POST, "/api/7/store", 404),
-        (Method::POST, "/api/7/minidump/", 404),
+        (Method::POST, "/api/7/novelty/", 404),
         (Method::GET, "/api/relay/healthcheck/live", 404),
         (Method::GET, "/api/7/envelope/", 405),
         (Method::DELETE, "/api/7/store/", 405),

@@ -107,9 +107,10 @@ pub fn enforce(accepted: Accepted, limits: &LimitsConfig) -> Result<Limited, Ref
     Ok(Limited(submission))
 }
 
-fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<(), Refusal> {
+pub(crate) fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<(), Refusal> {
     let mut counts = [0_usize; CLASSES];
     let mut events = 0_usize;
+    let mut attached = 0_u64;
     for item in envelope.items() {
         if item.item_type().as_str() == INTERNAL_ITEM_TYPE {
             let detail = format!("items of type {INTERNAL_ITEM_TYPE} can't be posted");
@@ -125,6 +126,12 @@ fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<(), Refusal
         if *count > max_count {
             return Err(too_many(item, max_count));
         }
+        if class == Class::Attachment {
+            attached = attached.saturating_add(item.payload_len());
+            if attached > limits.max_attachments_bytes.as_u64() {
+                return Err(too_much(item, limits.max_attachments_bytes.as_u64()));
+            }
+        }
         if matches!(item.item_type(), ItemType::Event | ItemType::Transaction | ItemType::Security) {
             events += 1;
             if events > 1 {
@@ -139,6 +146,13 @@ fn too_long(item: &Item, max_bytes: usize) -> Refusal {
     let name = item.item_type().as_str();
     let detail =
         format!("item of type {name} is too large: it has {} bytes, the limit is {max_bytes}", item.payload_len());
+    Refusal::TooLarge { what: name.into(), detail }
+}
+
+fn too_much(item: &Item, max_bytes: u64) -> Refusal {
+    let name = item.item_type().as_str();
+    let detail =
+        format!("the items of type {name} and their like are too large together: the limit is {max_bytes} bytes");
     Refusal::TooLarge { what: name.into(), detail }
 }
 
@@ -185,6 +199,17 @@ mod tests {
         assert_eq!(refused(&[(ItemType::Event, 1), (ItemType::Attachment, 50), (ItemType::Session, 2)]), None);
         assert_eq!(refused(&[(ItemType::Event, 1), (ItemType::Transaction, 1)]).unwrap(), "transaction");
         assert_eq!(refused(&vec![(ItemType::Attachment, 0); 31]).unwrap(), "attachment");
+    }
+
+    #[test]
+    fn attachments_have_a_limit_for_their_sum() {
+        let limits = LimitsConfig { max_attachments_bytes: ByteSize::bytes(10), ..LimitsConfig::default() };
+        let check = |lengths: &[usize]| {
+            let items: Vec<_> = lengths.iter().map(|length| (ItemType::Attachment, *length)).collect();
+            check_items(&envelope(&items), &limits)
+        };
+        assert_eq!(check(&[5, 5]), Ok(()));
+        assert!(matches!(check(&[5, 6]), Err(Refusal::TooLarge { what, .. }) if &*what == "attachment"));
     }
 
     #[test]

@@ -6,10 +6,14 @@
 
 pub mod text;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use picket_common::envelope::Item;
 use picket_common::ids::EventId;
 use picket_common::record::{Record, RecordHeader};
 
+use crate::blob::{Blob, Unchanged};
 use crate::quota::Admitted;
 use crate::submission::Submission;
 
@@ -31,14 +35,24 @@ pub fn scrub(admitted: Admitted<'_>) -> Scrubbed {
     Scrubbed(admitted.into_opened().close())
 }
 
+/// What is spooled of a submission.
+#[derive(Debug)]
+pub struct Spoolable {
+    /// The envelope's record. Its header is to name the blobs once they are on disk.
+    pub record: Record,
+    /// The payloads that are spooled in pieces before it.
+    pub blobs: Vec<Blob>,
+}
+
 impl Scrubbed {
     /// What is spooled of it; nothing if no item is left.
     #[must_use]
-    pub fn into_record(self) -> Option<Record> {
+    pub fn into_spoolable(self) -> Option<Spoolable> {
         let Submission { project, public_key, received_at, envelope, .. } = self.0;
         if envelope.items().is_empty() {
             return None;
         }
+        let blobs = (0_u32..).zip(envelope.items()).filter_map(|(index, item)| blob(index, item)).collect();
         let mut body = Vec::with_capacity(envelope.serialized_len());
         // Writing into a vector can't fail.
         let _ = envelope.write_to(&mut body);
@@ -50,6 +64,12 @@ impl Scrubbed {
             chunk: None,
             blobs: Vec::new(),
         };
-        Some(Record { header, body: Bytes::from(body) })
+        Some(Spoolable { record: Record { header, body: Bytes::from(body) }, blobs })
     }
+}
+
+/// An item's payload as a blob, where it is not in memory.
+fn blob(index: u32, item: &Item) -> Option<Blob> {
+    let payload = Arc::clone(item.detached()?);
+    Some(Blob { item: index, payload, scrubber: Box::new(Unchanged) })
 }

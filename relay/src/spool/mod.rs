@@ -208,6 +208,13 @@ impl Spool {
         self.check_room().is_ok()
     }
 
+    /// Whether so many bytes would find room at the moment, were they not to compress. No promise: others may come first.
+    #[must_use]
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        let used = lock(&self.shared.counters).bytes;
+        self.has_room() && used.saturating_add(bytes) <= self.shared.config.max_bytes.as_u64()
+    }
+
     /// The id under which batches are sent.
     #[must_use]
     pub fn id(&self) -> SpoolId {

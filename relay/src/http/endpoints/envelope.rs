@@ -9,7 +9,7 @@ use axum::http::Response;
 use axum::http::request::Parts;
 use axum::routing::post;
 use bytes::Bytes;
-use picket_common::envelope::{Envelope, EnvelopeError};
+use picket_common::envelope::Envelope;
 
 use super::{Segments, segments};
 use crate::http::auth::{self, AuthError, Credentials};
@@ -17,14 +17,11 @@ use crate::http::body::IncomingBody;
 use crate::http::exchange::Exchange;
 use crate::http::origin::Origin;
 use crate::http::request::{Authorised, Rejection, Request};
-use crate::http::{Server, answer};
+use crate::http::{Server, answer, large_body};
 use crate::metrics::Endpoint;
 use crate::refusal::Refusal;
 use crate::submission::Taken;
 use crate::tally::Tally;
-
-/// Above this many bytes an envelope is parsed on the blocking pool: a header without an end is scanned to the last byte.
-const PARSE_BLOCKING_ABOVE_BYTES: usize = 1024 * 1024;
 
 pub(in crate::http) fn routes() -> Router<Arc<Server>> {
     Router::new().route("/api/{project}/envelope/", post(envelope))
@@ -55,32 +52,11 @@ pub(super) async fn receive(
             (request.admit(credentials)?, reader)
         }
     };
-    let (body, _memory) = reader.read_to_end().await.map_err(authorised.rejection())?;
-    let envelope = parse(body, server.limits.max_items).await.map_err(authorised.rejection())?;
+    let (envelope, _memory) = large_body::envelope(reader, server).await.map_err(authorised.rejection())?;
     if let Err(refusal) = check_header(&envelope, &authorised, head) {
         return Err(Rejection::of_content(authorised.project_id(), Tally::of(&envelope), refusal));
     }
     request.take(&authorised, envelope).await
-}
-
-async fn parse(body: Bytes, max_items: usize) -> Result<Envelope, Refusal> {
-    let is_short = body.len() <= PARSE_BLOCKING_ABOVE_BYTES;
-    let parse = move || Envelope::parse(body, max_items).map_err(|error| envelope_refusal(&error));
-    if is_short {
-        return parse();
-    }
-    tokio::task::spawn_blocking(parse).await.unwrap_or_else(|failure| {
-        tracing::error!(%failure, "parsing an envelope ended unexpectedly");
-        Err(Refusal::unavailable("internal", "the relay failed to read the envelope"))
-    })
-}
-
-fn envelope_refusal(error: &EnvelopeError) -> Refusal {
-    let reason = match error {
-        EnvelopeError::Empty => "empty_body",
-        _ => "invalid_envelope",
-    };
-    Refusal::malformed(reason, format!("invalid event envelope: {error}"))
 }
 
 fn from_envelope_header(first_line: &[u8]) -> Result<Credentials, Refusal> {

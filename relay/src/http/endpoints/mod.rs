@@ -5,12 +5,16 @@
 //! | `check_in` | check-ins of cron jobs, in an address or as JSON |
 //! | `envelope` | envelopes |
 //! | `store` | single events of old SDKs, in a body or an image's address |
+//! | `minidump` | crash dumps |
+//! | `unreal` | crash reports of the Unreal Engine |
 //! | `health` | nothing: says how the relay is |
 
 pub(super) mod check_in;
 pub(super) mod envelope;
 pub(super) mod health;
+pub(super) mod minidump;
 pub(super) mod store;
+pub(super) mod unreal;
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;

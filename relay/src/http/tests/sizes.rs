@@ -1,4 +1,4 @@
-//! Items over their limit, and large bodies.
+//! Items over their limit.
 
 use super::*;
 
@@ -17,15 +17,4 @@ async fn one_item_over_its_limit_refuses_the_whole_envelope_and_counts_every_ite
     quantities.sort();
     assert_eq!(quantities, [(DataCategory::Error, 1), (DataCategory::Attachment, 5), (DataCategory::Session, 1)]);
     assert!(relay.spooled().is_empty());
-}
-
-#[tokio::test]
-async fn a_large_envelope_takes_the_way_over_the_blocking_pool() {
-    let relay = relay();
-    let attachment = "x".repeat(3 * 1024 * 1024);
-    let event = envelope_of("{}");
-    let body = format!("{event}{{\"type\":\"attachment\",\"length\":{}}}\n{attachment}\n", attachment.len());
-    assert_eq!(relay.post("/api/7/envelope/", body).await.status, 200);
-    assert_eq!(event_of(&relay.spooled()[0]), serde_json::json!({ "event_id": ID }));
-    assert_eq!(relay.server.budget.used(), 0);
 }
