@@ -1,7 +1,7 @@
 //! The words that relay and aggregator share.
 //!
 //! What lives here: identifiers, the DSN, the envelope, data categories, outcomes and quotas, the project configuration that is
-//! pushed to relays, the link protocol between the two programs, multipart bodies and crash reports, TLS identity,
+//! pushed to relays, the link protocol between the two programs, multipart bodies, crash and security reports, TLS identity,
 //! configuration loading and telemetry,
 //! the HTTP server loop, the supervision of tasks.
 //! What does not: anything that only one side does. This crate knows neither side (ARCHITECTURE.md, invariants).
@@ -22,6 +22,7 @@ pub mod pii;
 pub mod project_config;
 pub mod quota;
 pub mod record;
+pub mod security_report;
 pub mod supervision;
 pub mod telemetry;
 pub mod timestamp;

@@ -31,6 +31,18 @@ pub enum Endpoint {
     Minidump,
     /// `/unreal/…`.
     Unreal,
+    /// `/events/…/attachments/`.
+    Attachments,
+    /// `/security/` and `/csp-report/`.
+    Security,
+    /// `/nel/`.
+    Nel,
+    /// `/integration/otlp/v1/traces`.
+    OtlpTraces,
+    /// `/integration/otlp/v1/logs`.
+    OtlpLogs,
+    /// `/integration/vercel/logs`.
+    Vercel,
 }
 
 impl Endpoint {
@@ -41,6 +53,10 @@ impl Endpoint {
             Self::Store | Self::Pixel => DataCategory::Error,
             Self::CheckIn => DataCategory::Monitor,
             Self::Minidump | Self::Unreal => DataCategory::Error,
+            Self::Attachments => DataCategory::Attachment,
+            Self::Security => DataCategory::Security,
+            Self::OtlpTraces => DataCategory::Span,
+            Self::Nel | Self::OtlpLogs | Self::Vercel => DataCategory::LogItem,
         }
     }
 
@@ -52,6 +68,12 @@ impl Endpoint {
             Self::CheckIn => "check_in",
             Self::Minidump => "minidump",
             Self::Unreal => "unreal",
+            Self::Attachments => "attachments",
+            Self::Security => "security",
+            Self::Nel => "nel",
+            Self::OtlpTraces => "otlp_traces",
+            Self::OtlpLogs => "otlp_logs",
+            Self::Vercel => "vercel",
         }
     }
 }

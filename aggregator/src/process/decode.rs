@@ -21,6 +21,8 @@ use crate::journal::JournalEntry;
 pub(super) struct DecodedEvent {
     pub(super) project_id: ProjectId,
     pub(super) event_id: EventId,
+    /// What it counts as: security reports are events of another category.
+    pub(super) category: DataCategory,
     pub(super) received_at: Timestamp,
     pub(super) spool_id: SpoolId,
     pub(super) sequence: Sequence,
@@ -84,28 +86,30 @@ pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record) -> 
     };
     let event_id = envelope.event_id().or(header.event_id);
     for (item, index) in envelope.items().iter().zip(0_u32..) {
-        if *item.item_type() != ItemType::Event {
+        let category = item.item_type().category();
+        if !matches!(item.item_type(), ItemType::Event | ItemType::Security) {
             let blob = header.blobs.iter().find(|blob| blob.item == index);
             let quantity = blob.map_or_else(|| item.quantity(), |blob| blob.bytes);
-            let ended = end(item.item_type().category(), Outcome::Unsupported, "no_store");
+            let ended = end(category, Outcome::Unsupported, "no_store");
             decoded.ended.push(Ended { quantity, ..ended });
             continue;
         }
         let Some(event_id) = event_id else {
-            decoded.ended.push(end(DataCategory::Error, Outcome::Invalid, "missing_event_id"));
+            decoded.ended.push(end(category, Outcome::Invalid, "missing_event_id"));
             continue;
         };
         match parse_event(item) {
             Some((json, event)) => decoded.events.push(DecodedEvent {
                 project_id: header.project_id,
                 event_id,
+                category,
                 received_at: header.received_at,
                 spool_id,
                 sequence,
                 json,
                 event,
             }),
-            None => decoded.ended.push(end(DataCategory::Error, Outcome::Invalid, "invalid_json")),
+            None => decoded.ended.push(end(category, Outcome::Invalid, "invalid_json")),
         }
     }
     decoded

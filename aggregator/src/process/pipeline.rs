@@ -24,6 +24,7 @@ use crate::journal::{EventKey, JournalEntry};
 #[derive(Debug)]
 pub(super) struct Grouped {
     key: EventKey,
+    category: DataCategory,
     received_at: Timestamp,
     row: EventRow,
     json: Bytes,
@@ -46,7 +47,7 @@ impl Prepared {
         self.ended.extend(gone.into_iter().map(|grouped| Ended {
             project_id: grouped.key.0,
             received_at: grouped.received_at,
-            category: DataCategory::Error,
+            category: grouped.category,
             outcome,
             reason,
             quantity: 1,
@@ -113,7 +114,14 @@ fn grouped(decoded: DecodedEvent) -> Grouped {
     let hashes = grouping.hashes();
     let row = event_row(&event, &face, hashes.first());
     let claim = Claim { project_id: event.project_id, hashes, face };
-    Grouped { key: (event.project_id, event.event_id), received_at: event.received_at, row, json: event.json, claim }
+    Grouped {
+        key: (event.project_id, event.event_id),
+        category: event.category,
+        received_at: event.received_at,
+        row,
+        json: event.json,
+        claim,
+    }
 }
 
 /// Takes out the events of projects that are gone; they end as outcomes.
@@ -139,17 +147,10 @@ pub(super) fn block(prepared: Prepared, issues: &[IssueId], plan: &InsertPlan) -
     let mut block = Block::default();
     let mut outcomes = Outcomes::default();
     for (grouped, issue) in prepared.grouped.into_iter().zip(issues) {
-        let Grouped { key: (project_id, _), received_at, row, json, .. } = grouped;
+        let Grouped { key: (project_id, _), category, received_at, row, json, .. } = grouped;
         // Unknown projects were taken out before.
         let Some(retention_days) = plan.retention_days(project_id) else { continue };
-        outcomes.add(&Ended {
-            project_id,
-            received_at,
-            category: DataCategory::Error,
-            outcome: Outcome::Accepted,
-            reason: "",
-            quantity: 1,
-        });
+        outcomes.add(&Ended { project_id, received_at, category, outcome: Outcome::Accepted, reason: "", quantity: 1 });
         block.events.push(EventRow { issue_id: issue.as_u64(), retention_days, ..row });
         block.payloads.push(json);
     }

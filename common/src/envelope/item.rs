@@ -273,16 +273,25 @@ impl Item {
         Some(header.get(key)?.as_str()?.to_owned())
     }
 
+    /// Sets a text of the header that Picket itself does not act on.
+    pub fn set_header_text(&mut self, key: &str, value: &str) {
+        self.raw_header = edited(&self.raw_header, key, Value::from(value), || self.known_header());
+    }
+
     /// Puts another payload in, with the header's `length` set to match.
     pub fn set_payload(&mut self, payload: Bytes) {
-        self.raw_header = edited(&self.raw_header, "length", Value::from(payload.len()), || {
-            let known = [("type", Some(self.item_type.as_str())), ("attachment_type", self.attachment_type.as_deref())];
-            let text = |(key, text): (&str, Option<&str>)| Some((key.to_owned(), Value::from(text?)));
-            known.into_iter().filter_map(text).collect()
-        });
+        self.raw_header = edited(&self.raw_header, "length", Value::from(payload.len()), || self.known_header());
         self.has_length = true;
         self.payload = payload;
         self.detached = None;
+    }
+
+    /// What a header that can't be read as text is replaced by.
+    fn known_header(&self) -> serde_json::Map<String, Value> {
+        let known = [("type", Some(self.item_type.as_str())), ("attachment_type", self.attachment_type.as_deref())];
+        let text = |(key, text): (&str, Option<&str>)| Some((key.to_owned(), Value::from(text?)));
+        let length = self.has_length.then(|| ("length".to_owned(), Value::from(self.payload.len())));
+        known.into_iter().filter_map(text).chain(length).collect()
     }
 
     /// Puts a payload in that is not in memory. Where the item is written, it has none: whoever writes it sees to the payload.

@@ -18,7 +18,7 @@ pub(super) fn drop_unsupported(opened: &mut Opened<'_>, dropped: &mut Dropped) {
 
 fn has_store(item: &Item) -> bool {
     // Attachments have no store either, but belong to the events that have; the aggregator counts them with these.
-    matches!(item.item_type(), ItemType::Event | ItemType::Attachment)
+    matches!(item.item_type(), ItemType::Event | ItemType::Security | ItemType::Attachment)
 }
 
 #[cfg(test)]

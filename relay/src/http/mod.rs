@@ -15,6 +15,12 @@
 //! | `GET` on the store paths with `?sentry_data=` | the same, from an image's address |
 //! | `POST /api/{project}/minidump`, `/minidump/` | crash dumps |
 //! | `POST /api/{project}/unreal/{key}/` | crash reports of the Unreal Engine |
+//! | `POST /api/{project}/events/{event}/attachments/` | files for an event |
+//! | `POST /api/{project}/security/`, `/csp-report/` | browsers' reports of broken policies |
+//! | `POST /api/{project}/nel/` | browsers' reports of network errors |
+//! | `GET`, `POST /api/{project}/cron/{slug}/`, `…/{slug}/{key}/` | check-ins of cron jobs |
+//! | `POST /api/{project}/integration/otlp/v1/{traces,logs}`, `/integration/vercel/logs` | logs and spans |
+//! | `GET /api/0/relays/live/` | what relays behind this one ask first |
 //! | `GET /api/relay/healthcheck/{live,ready}/` | health |
 //!
 //! Trailing slashes are significant, repeated ones are folded. Error bodies are JSON on every path (`answer`).
@@ -29,10 +35,12 @@ mod endpoints;
 mod exchange;
 mod large_body;
 mod legacy_body;
+mod mime;
 mod minidump_form;
 mod origin;
 mod path;
 mod query;
+mod raw_security;
 mod request;
 mod sender;
 pub mod serve;
@@ -94,6 +102,11 @@ pub fn router(server: Arc<Server>) -> Router {
         .merge(endpoints::check_in::routes())
         .merge(endpoints::minidump::routes())
         .merge(endpoints::unreal::routes())
+        .merge(endpoints::attachments::routes())
+        .merge(endpoints::security::routes())
+        .merge(endpoints::nel::routes())
+        .merge(endpoints::otlp::routes())
+        .merge(endpoints::vercel::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn(answer::panics))
         .route_layer(middleware::from_fn(cors::store_routes));

@@ -16,7 +16,7 @@ use super::auth::{self, AuthError, Credentials};
 use super::body::{BodyReader, IncomingBody};
 use super::large_body::on_pool;
 use super::origin::Origin;
-use super::{Server, access, sender};
+use super::{Server, access, raw_security, sender};
 use crate::crash::{self, Workshop};
 use crate::limit::memory::Reservation;
 use crate::projects::Project;
@@ -62,8 +62,17 @@ impl Rejection {
         Self { refusal, project_id: Some(project_id), tally: Counting::Read(tally) }
     }
 
+    /// How much it matters beside other rejections of the same request: what passes tells the client to try again.
+    pub(crate) const fn weight(&self) -> u8 {
+        match self.refusal {
+            Refusal::Unavailable { .. } | Refusal::SpoolFull => 2,
+            Refusal::RateLimited { .. } => 1,
+            _ => 0,
+        }
+    }
+
     /// Counts what was refused, as one item of `unread` where nobody looked inside.
-    pub(super) fn count(&self, server: &Server, unread: DataCategory) {
+    pub(crate) fn count(&self, server: &Server, unread: DataCategory) {
         match &self.tally {
             Counting::Unread => server.outcomes.refused(self.project_id, &Tally::one(unread), &self.refusal),
             Counting::Read(tally) => server.outcomes.refused(self.project_id, tally, &self.refusal),
@@ -169,10 +178,13 @@ impl<'a> Request<'a> {
     /// Gives what was read to the pipeline; a crash in it is taken apart first.
     ///
     /// # Errors
-    /// What taking a crash apart refuses; what the pipeline refuses, which it has counted then.
+    /// What taking a crash or a browser's report apart refuses; what the pipeline refuses, which it has counted then.
     pub(crate) async fn take(&self, authorised: &Authorised, envelope: Envelope) -> Result<Taken, Rejection> {
-        let (envelope, _workshop) = self.with_crash_expanded(authorised, envelope).await?;
+        let (mut envelope, _workshop) = self.with_crash_expanded(authorised, envelope).await?;
         let sender = sender::of_request(self.head);
+        let tally = Tally::of(&envelope);
+        raw_security::convert(&mut envelope, sender.user_agent.as_deref(), &self.server.limits)
+            .map_err(|refusal| Rejection::of_content(authorised.project_id(), tally, refusal))?;
         let submission = Submission {
             project: Arc::clone(&authorised.project),
             public_key: authorised.credentials.public_key,

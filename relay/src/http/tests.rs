@@ -21,10 +21,13 @@ use crate::spool::{Committer, Oversized, ReadLimit, Spool, SpoolConfig};
 use crate::staging::Staging;
 
 mod answers;
+mod attachments;
 mod check_ins;
 mod crashes;
+mod integrations;
 mod large_bodies;
 mod pages;
+mod security;
 mod sizes;
 
 pub(super) const KEY: &str = "0123456789abcdef0123456789abcdef";

@@ -2,19 +2,30 @@
 //!
 //! | file | takes |
 //! | --- | --- |
+//! | `attachments` | files for an event that was sent before |
 //! | `check_in` | check-ins of cron jobs, in an address or as JSON |
 //! | `envelope` | envelopes |
-//! | `store` | single events of old SDKs, in a body or an image's address |
-//! | `minidump` | crash dumps |
-//! | `unreal` | crash reports of the Unreal Engine |
 //! | `health` | nothing: says how the relay is |
+//! | `minidump` | crash dumps |
+//! | `nel` | network errors, reported by browsers; counted only |
+//! | `otlp` | spans and logs of OpenTelemetry; counted only |
+//! | `security` | broken policies, reported by browsers |
+//! | `store` | single events of old SDKs, in a body or an image's address |
+//! | `unreal` | crash reports of the Unreal Engine |
+//! | `vercel` | logs of Vercel's drain; counted only |
 
+pub(super) mod attachments;
 pub(super) mod check_in;
 pub(super) mod envelope;
 pub(super) mod health;
 pub(super) mod minidump;
+pub(super) mod nel;
+pub(super) mod otlp;
+pub(super) mod security;
 pub(super) mod store;
 pub(super) mod unreal;
+mod unstored;
+pub(super) mod vercel;
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;

@@ -7,7 +7,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::Response;
-use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::routing::post;
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use super::{Segments, envelope, segments};
 use crate::http::body::IncomingBody;
 use crate::http::exchange::Exchange;
 use crate::http::request::{Rejection, Request};
-use crate::http::{Server, answer, legacy_body, query};
+use crate::http::{Server, answer, legacy_body, mime, query};
 use crate::metrics::Endpoint;
 use crate::refusal::Refusal;
 use crate::submission::Taken;
@@ -87,9 +86,7 @@ async fn receive_query(server: &Server, head: &Parts, path_project: Option<&str>
 }
 
 fn is_envelope(head: &Parts) -> bool {
-    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mime = content_type.split(';').next().unwrap_or_default().trim();
-    mime.eq_ignore_ascii_case("application/x-sentry-envelope")
+    mime::is_one_of(mime::of_request(&head.headers), &["application/x-sentry-envelope"])
 }
 
 fn event_envelope(payload: Bytes) -> Envelope {

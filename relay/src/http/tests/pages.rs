@@ -5,7 +5,15 @@ use super::*;
 #[tokio::test]
 async fn preflights_are_answered_for_every_store_route_and_no_other() {
     let relay = relay();
-    for path in ["/api/7/envelope/", "/api/7/store/", "/api/store/", "/api/7/cron/x/"] {
+    for path in [
+        "/api/7/envelope/",
+        "/api/7/store/",
+        "/api/store/",
+        "/api/7/cron/x/",
+        "/api/7/security/",
+        "/api/7/nel/",
+        "/api/7/integration/otlp/v1/logs",
+    ] {
         let answer = relay.send(Method::OPTIONS, path, &[("origin", "https://example.org")], "").await;
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
         assert_eq!(answer.header("access-control-allow-origin"), "*");
