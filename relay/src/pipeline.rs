@@ -122,7 +122,7 @@ fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<
     let mut filtered = filter::apply(normalised);
     let dropped = filtered.take_dropped();
     let admitted = quota::admit(filtered);
-    let scrubbed = scrub::scrub(admitted);
+    let scrubbed = scrub::scrub(admitted)?;
     let event_id = scrubbed.event_id();
     Ok(Prepared { spoolable: scrubbed.into_spoolable(), event_id, dropped })
 }

@@ -278,6 +278,17 @@ impl Item {
         self.raw_header = edited(&self.raw_header, key, Value::from(value), || self.known_header());
     }
 
+    /// The header as it will be written: one JSON object.
+    #[must_use]
+    pub const fn raw_header(&self) -> &Bytes {
+        &self.raw_header
+    }
+
+    /// Puts another text in the place of the header: the same JSON object with values of keys changed that nothing here acts on.
+    pub fn set_raw_header(&mut self, header: Bytes) {
+        self.raw_header = header;
+    }
+
     /// Puts another payload in, with the header's `length` set to match.
     pub fn set_payload(&mut self, payload: Bytes) {
         self.raw_header = edited(&self.raw_header, "length", Value::from(payload.len()), || self.known_header());

@@ -165,6 +165,17 @@ impl Envelope {
         self.items.iter().try_for_each(|item| item.write_to(out))
     }
 
+    /// The header as it will be written: one JSON object.
+    #[must_use]
+    pub const fn raw_header(&self) -> &Bytes {
+        &self.raw_header
+    }
+
+    /// Puts another text in the place of the header: the same JSON object with values of keys changed that nothing here acts on.
+    pub fn set_raw_header(&mut self, header: Bytes) {
+        self.raw_header = header;
+    }
+
     fn edit_header(&mut self, key: &str, value: Value) {
         self.raw_header = edited(&self.raw_header, key, value, serde_json::Map::new);
     }

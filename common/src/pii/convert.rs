@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::detect::{Detector, NameProfile, SensitiveNames};
 use super::rule::Redaction;
 use super::ruleset::{FILTERED, RuleSpec, Ruleset, SpecKind};
-use super::selector::{Selector, SelectorPath};
+use super::selector::{Selector, SelectorPath, one_or};
 use super::settings::{DataScrubbingSettings, ScrubProfile};
 
 /// Id of the rule that a project's sensitive names become.
@@ -42,10 +42,14 @@ const COOKIE_HEADERS: &str = "$http.headers.cookie || $http.headers.set-cookie |
                               || 'http.request.header.cookie' || 'http.response.header.set-cookie'";
 
 /// Where a mail address is what the field is for: who the user is, as the application said.
-const IDENTITY: &str = "$user.id || $user.email || $user.username || $user.name || feedback.contact_email";
+/// File names stay as they are: `app@2.0.beta/main.js` looks like an address.
+const IDENTITY: &str = "$user.id || $user.email || $user.username || $user.name || feedback.contact_email || did \
+                        || $frame.filename || $frame.abs_path || $frame.module";
 
-/// A version number there looks like an IP address.
-const STRICT_NO_IP: &str = "$http.headers.user-agent || debug_meta.** || release || contexts.*.version || modules.*";
+/// Version numbers, which look like IP addresses, and files, which are found by their URL.
+const STRICT_NO_IP: &str = "$http.headers.user-agent || user_agent || contexts.*.version || contexts.*.build \
+                            || contexts.*.kernel_version || contexts.*.raw_description || contexts.*.app_version \
+                            || contexts.*.os_version || $frame.filename || $frame.abs_path || debug_meta.**";
 
 /// Makes rules of the switches.
 #[must_use]
@@ -111,7 +115,7 @@ impl Switches<'_> {
         let mut rules = Vec::new();
         if self.defaults {
             rules.push("@strict");
-            ruleset.apply(self.but_excluded(but_not(parsed(VALUES), parsed(IDENTITY))), &["@email:replace"]);
+            ruleset.apply(self.anywhere_but(parsed(IDENTITY)), &["@email:replace"]);
         }
         if self.data && !self.names.is_empty() {
             self.add_names(ruleset);
@@ -119,7 +123,7 @@ impl Switches<'_> {
         }
         ruleset.apply(self.but_excluded(parsed(VALUES)), &rules);
         if self.addresses {
-            ruleset.apply(self.but_excluded(but_not(parsed(VALUES), parsed(STRICT_NO_IP))), &["@ip:replace"]);
+            ruleset.apply(self.anywhere_but(parsed(STRICT_NO_IP)), &["@ip:replace"]);
         }
     }
 
@@ -140,6 +144,13 @@ impl Switches<'_> {
         self.names.iter().map(|name| regex::escape(name)).collect::<Vec<_>>().join("|")
     }
 
+    /// Negations run last: the credentials in a URL are gone when mail addresses are looked for, and do not look like one.
+    fn anywhere_but(&self, ignored: Selector) -> Selector {
+        let mut all = vec![ignored];
+        all.extend(self.excluded.iter().cloned());
+        Selector::Not(Box::new(one_or(all, Selector::Or)))
+    }
+
     fn but_excluded(&self, selector: Selector) -> Selector {
         let exclusions = self.excluded.iter().map(|excluded| Selector::Not(Box::new(excluded.clone())));
         let mut all = match selector {
@@ -147,13 +158,7 @@ impl Switches<'_> {
             other => vec![other],
         };
         all.extend(exclusions);
-        match (all.len(), all.pop()) {
-            (1, Some(only)) => only,
-            (_, last) => {
-                all.extend(last);
-                Selector::And(all)
-            }
-        }
+        one_or(all, Selector::And)
     }
 }
 

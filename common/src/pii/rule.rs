@@ -57,6 +57,22 @@ pub enum Redaction {
 static PASSWORD_NAMES: LazyLock<SensitiveNames> = LazyLock::new(|| SensitiveNames::new(NameProfile::Compat));
 
 impl CompiledRule {
+    /// Whether it is the same rule, included in the same way.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.id == other.id && self.remark_id == other.remark_id && self.redaction == other.redaction
+    }
+
+    /// Whether [`Self::matches_key`] can hold for any key.
+    #[must_use]
+    pub const fn looks_at_keys(&self) -> bool {
+        match &self.kind {
+            RuleKind::Text(detector) => matches!(detector, Detector::Password | Detector::PairValue(_)),
+            RuleKind::Key(_) | RuleKind::SessionCookie => true,
+            RuleKind::Anything => false,
+        }
+    }
+
     /// Whether a value under this key is redacted as a whole, because of the key.
     #[must_use]
     pub fn matches_key(&self, key: &str) -> bool {

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use picket_common::ids::PublicKey;
+use picket_common::pii::PiiError;
 use picket_common::project_config::{ConfigSnapshot, ProjectConfig};
 
 use crate::filter::compiled::Filters;
+use crate::scrub::Scrubber;
 
 /// A project with what is made of its configuration, once per version of it, when it is first needed.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub struct Project {
     /// As the aggregator pushed it.
     pub config: ProjectConfig,
     filters: OnceLock<Filters>,
+    scrubber: OnceLock<Result<Scrubber, PiiError>>,
 }
 
 /// What a public key stands for at the moment.
@@ -41,12 +44,20 @@ impl Project {
     /// A project with nothing made yet.
     #[must_use]
     pub const fn new(config: ProjectConfig) -> Self {
-        Self { config, filters: OnceLock::new() }
+        Self { config, filters: OnceLock::new(), scrubber: OnceLock::new() }
     }
 
     /// Its inbound filters.
     pub fn filters(&self) -> &Filters {
         self.filters.get_or_init(|| Filters::new(&self.config.settings.filter_settings))
+    }
+
+    /// Its scrubbing.
+    ///
+    /// # Errors
+    /// [`PiiError`] if the settings can't be compiled; they never can then.
+    pub fn scrubber(&self) -> Result<&Scrubber, &PiiError> {
+        self.scrubber.get_or_init(|| Scrubber::compile(&self.config.settings.scrubbing())).as_ref()
     }
 }
 

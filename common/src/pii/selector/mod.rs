@@ -24,6 +24,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use parse::SelectorError;
+pub(super) use parse::one_or;
 pub use value_type::{TypeSet, ValueType};
 
 /// Parentheses within each other.

@@ -203,7 +203,8 @@ impl<'t> Parser<'t> {
     }
 }
 
-fn one_or(mut all: Vec<Selector>, many: impl FnOnce(Vec<Selector>) -> Selector) -> Selector {
+/// The only one, or all of them joined.
+pub(in crate::pii) fn one_or(mut all: Vec<Selector>, many: impl FnOnce(Vec<Selector>) -> Selector) -> Selector {
     match (all.len(), all.pop()) {
         (1, Some(only)) => only,
         (_, last) => {

@@ -1,0 +1,160 @@
+//! The stage: every item of a submission, and the headers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use picket_common::envelope::{Envelope, Item, ItemType};
+use picket_common::ids::EventId;
+use picket_common::record::{Record, RecordHeader};
+use picket_common::tree::{Document, PythonFloats, Value};
+use tracing::error;
+
+use super::scrubber::{Payload, Scrubber};
+use crate::blob::Blob;
+use crate::opened::OpenedItem;
+use crate::quota::Admitted;
+use crate::refusal::Refusal;
+use crate::submission::Submission;
+
+/// The attachment type of a minidump.
+const MINIDUMP: &str = "event.minidump";
+
+/// A submission that may be written to disk.
+#[derive(Debug)]
+pub struct Scrubbed {
+    submission: Submission,
+    blobs: Vec<Blob>,
+}
+
+/// What is spooled of a submission.
+#[derive(Debug)]
+pub struct Spoolable {
+    /// The envelope's record. Its header is to name the blobs once they are on disk.
+    pub record: Record,
+    /// The payloads that are spooled in pieces before it.
+    pub blobs: Vec<Blob>,
+}
+
+/// Applies the project's scrubbing rules.
+///
+/// # Errors
+/// [`Refusal::Unavailable`] if the project's settings can't be compiled: the aggregator checks them, so this relay is older than
+/// it, or they were changed on the way.
+pub fn scrub(admitted: Admitted<'_>) -> Result<Scrubbed, Refusal> {
+    let mut opened = admitted.into_opened();
+    let project = Arc::clone(&opened.submission.project);
+    let scrubber = project.scrubber().map_err(|problem| {
+        error!(project_id = %project.config.id, %problem, "the project's scrubbing settings can't be used");
+        Refusal::unavailable("project_state_pii", "the project's scrubbing settings can't be used by this relay")
+    })?;
+    for OpenedItem { item, document } in &mut opened.items {
+        match document {
+            Some(document) => scrubber.scrub_event(document),
+            None => scrub_item(scrubber, item),
+        }
+        scrub_item_header(scrubber, item);
+    }
+    let mut submission = opened.close();
+    scrub_envelope_header(scrubber, &mut submission.envelope);
+    let items = (0_u32..).zip(submission.envelope.items());
+    let blobs = items.filter_map(|(index, item)| blob(scrubber, index, item)).collect();
+    Ok(Scrubbed { submission, blobs })
+}
+
+/// An item that the earlier stages did not look into.
+fn scrub_item(scrubber: &Scrubber, item: &mut Item) {
+    let payload = match item.item_type() {
+        ItemType::UserReport => Payload::UserReport,
+        ItemType::Session | ItemType::Sessions => Payload::Session,
+        ItemType::CheckIn => Payload::CheckIn,
+        ItemType::FormData => Payload::FormData,
+        ItemType::Attachment => return scrub_attachment(scrubber, item),
+        _ => return,
+    };
+    let mut scrubbed = Vec::with_capacity(item.payload().len());
+    // What is no JSON is one text: nobody reads it as what it was meant to be, and it is not kept raw.
+    let mut document = Document::read(item.payload(), PythonFloats::Refuse).unwrap_or_else(|_| Document {
+        value: Value::from(String::from_utf8_lossy(item.payload()).into_owned()),
+        ..Document::default()
+    });
+    scrubber.scrub(payload, &mut document);
+    document.write_json(&mut scrubbed);
+    item.set_payload(Bytes::from(scrubbed));
+}
+
+/// An item's payload as a blob, where it is not in memory. It is scrubbed as it is read.
+fn blob(scrubber: &Scrubber, index: u32, item: &Item) -> Option<Blob> {
+    let payload = Arc::clone(item.detached()?);
+    let name = item.header_text("filename").unwrap_or_default();
+    let scrubber = match item.attachment_type() {
+        Some(MINIDUMP) => scrubber.minidump_scrubber(&name, payload.as_ref()),
+        _ => scrubber.file_scrubber(&name),
+    };
+    Some(Blob { item: index, payload, scrubber })
+}
+
+/// A file that is in memory.
+fn scrub_attachment(scrubber: &Scrubber, item: &mut Item) {
+    if item.detached().is_some() || !scrubber.looks_into_files() {
+        return;
+    }
+    let name = item.header_text("filename").unwrap_or_default();
+    let scrubbed = match item.attachment_type() {
+        Some(MINIDUMP) => scrubber.scrub_minidump(&name, item.payload()),
+        _ => scrubber.scrub_file(&name, item.payload()),
+    };
+    if let Some(scrubbed) = scrubbed {
+        item.set_payload(Bytes::from(scrubbed));
+    }
+}
+
+fn scrub_item_header(scrubber: &Scrubber, item: &mut Item) {
+    if let Some(header) = scrubbed_header(scrubber, item.raw_header()) {
+        item.set_raw_header(header);
+    }
+}
+
+fn scrub_envelope_header(scrubber: &Scrubber, envelope: &mut Envelope) {
+    if let Some(header) = scrubbed_header(scrubber, envelope.raw_header()) {
+        envelope.set_raw_header(header);
+    }
+}
+
+/// A header without what is personal in it; nothing if it stays as it is.
+fn scrubbed_header(scrubber: &Scrubber, raw: &[u8]) -> Option<Bytes> {
+    let mut document = Document::read(raw, PythonFloats::Refuse).ok()?;
+    // Nobody reads annotations there; without any, nothing was changed.
+    document.meta = picket_common::tree::MetaTree::default();
+    scrubber.scrub(Payload::Headers, &mut document);
+    (!document.meta.is_empty()).then(|| Bytes::from(document.value.to_json()))
+}
+
+impl Scrubbed {
+    /// The event id that the client is told.
+    #[must_use]
+    pub const fn event_id(&self) -> Option<EventId> {
+        self.submission.envelope.event_id()
+    }
+
+    /// What is spooled of it; nothing if no item is left.
+    #[must_use]
+    pub fn into_spoolable(self) -> Option<Spoolable> {
+        let Self { submission, blobs } = self;
+        let Submission { project, public_key, received_at, envelope, .. } = submission;
+        if envelope.items().is_empty() {
+            return None;
+        }
+        let mut body = Vec::with_capacity(envelope.serialized_len());
+        // Writing into a vector can't fail.
+        let _ = envelope.write_to(&mut body);
+        let header = RecordHeader {
+            project_id: project.config.id,
+            public_key,
+            received_at,
+            event_id: envelope.event_id(),
+            chunk: None,
+            blobs: Vec::new(),
+        };
+        Some(Spoolable { record: Record { header, body: Bytes::from(body) }, blobs })
+    }
+}

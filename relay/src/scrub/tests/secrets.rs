@@ -1,0 +1,141 @@
+//! The strict profile: no secret stays, wherever it was planted, and texts keep what is none.
+
+use super::*;
+
+/// One of each kind, as it stands in a text.
+const SECRETS: [&str; 6] =
+    ["hunter2secret", "4111111111111111", "eve@example.org", "abcdef0123456789token", "pa55w0rd", "203.0.113.7"];
+
+fn planted() -> String {
+    let [password, card, mail, bearer, in_url, address] = SECRETS;
+    format!(
+        "login password={password} card {card} of {mail} Bearer {bearer} http://u:{in_url}@h.example/?token={password} from {address}"
+    )
+}
+
+fn everywhere() -> Value {
+    let text = planted();
+    let frame = json!({"filename": "main.py", "abs_path": "/home/eve/main.py", "function": "main", "lineno": 1, "context_line": text,
+        "pre_context": [text], "post_context": [text], "vars": {"local": text, "list": [text], "deep": {"a": {"b": text}}}});
+    let stacktrace = json!({"frames": [frame]});
+    json!({
+        "event_id": "00000000000000000000000000000001", "platform": "python", "level": "error",
+        "server_name": text, "transaction": text, "culprit": text, "logger": text, "fingerprint": [text], "site": text,
+        "logentry": {"formatted": text, "message": text, "params": [text, {"a": text}]},
+        "message": text,
+        "extra": {"a": text, "b": [text], "c": {"d": {"e": text}}},
+        "tags": [["a", text], ["b", text]],
+        "user": {"id": "7", "data": {"x": text}, "username": "password=hunter2secret", "segment": text},
+        "request": {"url": text, "query_string": [["q", text], ["token", "hunter2secret"]], "cookies": [["c", text]],
+            "headers": [["X-Some", text], ["User-Agent", "password=hunter2secret"]], "env": {"E": text}, "data": {"d": text}, "fragment": text,
+            "other": text},
+        "contexts": {"state": {"s": text}, "os": {"name": text}, "device": {"model": text}, "trace": {"data": {"d": text}},
+            "response": {"data": text, "headers": [["h", text]], "cookies": [["c", text]]},
+            "feedback": {"message": text, "url": text, "name": text, "contact_email": "4111111111111111"}},
+        "breadcrumbs": {"values": [{"message": text, "category": text, "data": {"url": text, "list": [text]}}]},
+        "exception": {"values": [{"type": text, "module": text, "value": text, "stacktrace": stacktrace, "raw_stacktrace": stacktrace,
+            "mechanism": {"type": "m", "data": {"d": text}, "description": text}}]},
+        "threads": {"values": [{"name": text, "stacktrace": stacktrace}]},
+        "stacktrace": stacktrace,
+        "template": {"context_line": text},
+        "debug_meta": {"images": [{"type": "elf", "code_file": "/home/eve/lib.so"}]},
+        "spans": [{"description": text, "data": {"d": text}}],
+        "csp": {"document_uri": text, "script_sample": text},
+        "unknown_field": {"x": text}
+    })
+}
+
+#[test]
+fn no_secret_stays_wherever_it_was_planted() {
+    let event = scrubbed(&strict(), &everywhere());
+    let text = event.to_string();
+    for secret in SECRETS {
+        let excerpts: Vec<&str> =
+            text.match_indices(secret).map(|(at, _)| &text[at.saturating_sub(120)..at + 20]).take(3).collect();
+        assert!(excerpts.is_empty(), "{secret} stays: {excerpts:#?}");
+    }
+    assert!(!text.contains("/home/eve/"), "{text}");
+}
+
+#[test]
+fn a_text_keeps_what_is_no_secret() {
+    for (text, expected) in [
+        ("the author signed in", "the author signed in"),
+        ("user_id=5 password=hunter2", "user_id=5 password=[Filtered]"),
+        ("my password is long", "my password is long"),
+        ("order 4111111111111112 failed", "order 4111111111111112 failed"),
+        ("order 4111111111111111 failed", "order [creditcard] failed"),
+        ("GET http://h.example/x?token=abc&page=2", "GET http://h.example/x?token=[Filtered]&page=2"),
+        ("unexpected token ; in line 4", "unexpected token ; in line 4"),
+        ("can't open /home/eve/x.txt", "can't open /home/[user]/x.txt"),
+        ("write to eve@example.org", "write to [email]"),
+    ] {
+        let event = json!({
+            "exception": {"values": [{"type": "E", "value": text}]}, "logentry": {"formatted": text},
+            "tags": [["t", text]], "extra": {"e": text}, "breadcrumbs": {"values": [{"message": text}]}
+        });
+        let event = scrubbed(&strict(), &event);
+        for path in
+            ["exception/values/0/value", "logentry/formatted", "tags/0/1", "extra/e", "breadcrumbs/values/0/message"]
+        {
+            assert_eq!(at(&event, path), expected, "{path}");
+        }
+    }
+}
+
+#[test]
+fn values_under_sensitive_names_go_as_a_whole() {
+    let event = scrubbed(
+        &strict(),
+        &json!({"extra": {"password": "x y", "author": "Eve", "auth": {"user": "eve"}, "authToken": "x", "flag": {"secret": true},
+            "card": 4_111_111_111_111_111_u64, "number": 4_111_111_111_111_112_u64},
+            "exception": {"values": [{"stacktrace": {"frames": [{"vars": {"api_key": "'x'", "path": "'y'"}}]}}]},
+            "tags": [["session_token", "abc"]]}),
+    );
+    assert_eq!(
+        event["extra"],
+        json!({"password": "[Filtered]", "author": "Eve", "auth": null, "authToken": "[Filtered]", "flag": {"secret": true},
+            "card": null, "number": 4_111_111_111_111_112_u64})
+    );
+    assert_eq!(
+        at(&event, "exception/values/0/stacktrace/frames/0/vars"),
+        &json!({"api_key": "[Filtered]", "path": "'y'"})
+    );
+    assert_eq!(event["tags"], json!([["session_token", "[Filtered]"]]));
+}
+
+#[test]
+fn who_the_user_is_stays_and_the_address_goes_by_its_switch() {
+    let event = json!({"user": {"id": "7", "email": "eve@example.org", "username": "eve", "ip_address": "203.0.113.7"},
+        "extra": {"from": "203.0.113.7"}});
+    let on = scrubbed(&strict(), &event);
+    assert_eq!(on["user"]["email"], "eve@example.org");
+    assert!(is_null_or_missing(&on["user"]["ip_address"]));
+    assert_eq!(on["extra"]["from"], "[ip]");
+    let mut settings = strict();
+    settings.datascrubbing_settings.scrub_ip_addresses = Some(false);
+    assert_eq!(scrubbed(&settings, &event), event);
+}
+
+#[test]
+fn a_projects_names_count_as_keys_and_inside_of_texts() {
+    let mut settings = strict();
+    settings.datascrubbing_settings.sensitive_fields = vec!["badge".to_owned()];
+    settings.datascrubbing_settings.exclude_fields = vec!["extra.kept".to_owned()];
+    let event = scrubbed(
+        &settings,
+        &json!({"extra": {"badge_no": "7", "say": "the badge of Eve, badge=77", "url": "http://h.example/?badge=77&x=1", "kept": "password=x"}}),
+    );
+    assert_eq!(
+        event["extra"],
+        json!({"badge_no": "[Filtered]", "say": "the badge of Eve, badge=[Filtered]",
+            "url": "http://h.example/?badge=[Filtered]&x=1", "kept": "password=x"})
+    );
+}
+
+#[test]
+fn versions_and_modules_are_no_addresses() {
+    let event = json!({"contexts": {"os": {"version": "10.0.19041.1"}, "browser": {"version": "120.0.0.0"}}, "modules": {"x": "1.2.3.4"},
+        "release": "app@1.2.3.4", "request": {"headers": [["User-Agent", "Chrome/120.0.0.0"]]}});
+    assert_eq!(scrubbed(&strict(), &event), event);
+}
