@@ -2,7 +2,7 @@
 //!
 //! Answers go to stdout, logs and reasons to stderr. Exit codes: 0, 1 (it failed), 2 (wrong arguments), 78 (bad configuration).
 
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,11 +10,13 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use picket_common::config::{ConfigError, Override, Sources, load};
 use picket_common::error_text::reason;
+use picket_common::pii::ScrubProfile;
 use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::join::JoinToken;
 use picket_relay::config::{ENV_PREFIX, RelayConfig, STANDARD_FILE};
 use picket_relay::join::{self, Overwrite};
+use picket_relay::scrub::dry_run;
 use picket_relay::{run, status};
 use rustix::fs::Mode;
 use serde::Serialize;
@@ -25,6 +27,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// sysexits.h, EX_CONFIG: systemd and people tell it from a passing failure.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
+
+/// Most that `scrub` reads from stdin; a relay takes events up to a megabyte unless it is configured otherwise.
+const EVENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Takes events from Sentry SDKs, makes them durable and streams them to a Picket aggregator.
 #[derive(Parser)]
@@ -66,11 +71,26 @@ enum Command {
     CheckConfig,
     /// Ask the running relay how it fares.
     Status,
+    /// Read an event from stdin and print what scrubbing leaves of it; what went, and by which rule, is told on stderr.
+    Scrub(ScrubArguments),
+}
+
+#[derive(Args)]
+struct ScrubArguments {
+    /// How the switches are read: strict or compat [default: that of the settings, else strict].
+    #[arg(long, value_name = "PROFILE")]
+    profile: Option<ScrubProfile>,
+    /// JSON with datascrubbingSettings and piiConfig [default: the settings of a new project].
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     keep_files_private();
     let arguments = Arguments::parse();
+    if let Command::Scrub(scrub) = &arguments.command {
+        return exit_code(print_scrubbed(scrub, arguments.common.json));
+    }
     let config = match configuration(&arguments.common) {
         Ok(config) => config,
         Err(error) => {
@@ -78,7 +98,11 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_BAD_CONFIGURATION);
         }
     };
-    match execute(arguments, config) {
+    exit_code(execute(arguments, config))
+}
+
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&reason(error.as_ref()));
@@ -109,6 +133,7 @@ fn execute(arguments: Arguments, config: RelayConfig) -> anyhow::Result<()> {
     match arguments.command {
         Command::CheckConfig => check_config(&config, json),
         Command::Status => print_status(&config, json),
+        Command::Scrub(scrub) => print_scrubbed(&scrub, json),
         Command::Run => {
             init_logs(&config.log)?;
             runtime()?.block_on(run::run(config)).map_err(Into::into)
@@ -139,6 +164,29 @@ fn check_config(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
 fn print_status(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
     let status = status::ask(config.admin_listen)?;
     if json { print_json(&status) } else { print(&status.screen(Timestamp::now())) }
+}
+
+/// Needs no configuration, so that rules can be tried anywhere.
+fn print_scrubbed(arguments: &ScrubArguments, json: bool) -> anyhow::Result<()> {
+    let text = arguments
+        .settings
+        .as_ref()
+        .map(|file| std::fs::read(file).with_context(|| format!("can't read {}", file.display())))
+        .transpose()?;
+    let settings = dry_run::settings(text.as_deref(), arguments.profile)?;
+    let mut event = Vec::new();
+    let limit = EVENT_BYTES_MAX + 1;
+    io::stdin().lock().take(limit).read_to_end(&mut event).context("can't read the event from stdin")?;
+    anyhow::ensure!((event.len() as u64) < limit, "the event is larger than {EVENT_BYTES_MAX} bytes");
+    let run = dry_run::dry_run(&settings, &event)?;
+    if json {
+        return print_json(&run);
+    }
+    let mut stderr = io::stderr().lock();
+    for remark in &run.remarks {
+        writeln!(stderr, "{remark}").context("can't write to stderr")?;
+    }
+    print_json(&run.event)
 }
 
 async fn join(token: &JoinToken, config: &RelayConfig, overwrite: Overwrite, json: bool) -> anyhow::Result<()> {

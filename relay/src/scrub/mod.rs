@@ -14,6 +14,7 @@
 //! | [`text`] | rules on one text |
 //! | `file` | which rules apply to the bytes of a file |
 //! | `stage` | a whole submission |
+//! | [`dry_run`] | `picket-relay scrub` |
 //!
 //! Invariants:
 //! - the spool takes records only, and a record of a request is made from [`Scrubbed`] only: no code path can spool what did
@@ -21,6 +22,7 @@
 //! - settings that can't be compiled refuse the request; nothing passes unscrubbed for that;
 //! - no value of a payload gets into a log or an error.
 
+pub mod dry_run;
 mod file;
 mod graphql;
 mod key_cache;

@@ -1,0 +1,165 @@
+//! `picket-relay scrub`: what would go from an event, and why. Needs no configuration, data directory or aggregator.
+
+use picket_common::pii::{PiiError, ScrubProfile, ScrubSettings, validate};
+use picket_common::tree::{Document, MetaTree, PythonFloats, ReadError, RemarkKind};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::scrubber::Scrubber;
+
+/// Why a dry run did not come to an end.
+#[derive(Debug, Error)]
+pub enum DryRunError {
+    /// The settings are no JSON of the right shape.
+    #[error("the settings can't be read: {0}")]
+    Settings(serde_json::Error),
+    /// A rule or selector is wrong.
+    #[error("{0}")]
+    Rules(PiiError),
+    /// The event is no JSON.
+    #[error("the event can't be read: {0}")]
+    Event(ReadError),
+    /// The event is no JSON object.
+    #[error("the event is no JSON object")]
+    NoEvent,
+}
+
+/// A scrubbed event with what was done to it.
+#[derive(Debug, Serialize)]
+pub struct DryRun {
+    /// The event with its `_meta`.
+    pub event: Box<RawValue>,
+    /// What rules did, in the order of the event's keys.
+    pub remarks: Vec<RemarkAt>,
+}
+
+/// What a rule did where.
+#[derive(Debug, Serialize)]
+pub struct RemarkAt {
+    /// Keys and indices, dotted.
+    pub path: String,
+    /// The rule.
+    pub rule: String,
+    /// The protocol's letter: `x` removed, `s` substituted, `m` masked, `p` pseudonymised.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// First byte in the new text; nothing where the value is meant as a whole.
+    pub start: Option<usize>,
+    /// The byte after the last.
+    pub end: Option<usize>,
+}
+
+/// Reads settings: those of a new project without a text, else what is in it. A profile that is given goes before the text's.
+///
+/// # Errors
+/// [`DryRunError::Settings`] or [`DryRunError::Rules`].
+pub fn settings(text: Option<&[u8]>, profile: Option<ScrubProfile>) -> Result<ScrubSettings, DryRunError> {
+    let mut settings = match text {
+        None => ScrubSettings::of_new_project(),
+        Some(text) => serde_json::from_slice(text).map_err(DryRunError::Settings)?,
+    };
+    settings.scrub_profile = profile.unwrap_or(settings.scrub_profile);
+    validate(&settings).map_err(DryRunError::Rules)?;
+    Ok(settings)
+}
+
+/// Scrubs one event.
+///
+/// # Errors
+/// [`DryRunError`] if settings or event can't be read.
+pub fn dry_run(settings: &ScrubSettings, event: &[u8]) -> Result<DryRun, DryRunError> {
+    let scrubber = Scrubber::compile(settings).map_err(DryRunError::Rules)?;
+    let mut document = Document::read(event, PythonFloats::Accept).map_err(DryRunError::Event)?;
+    if document.value.as_object().is_none() {
+        return Err(DryRunError::NoEvent);
+    }
+    scrubber.scrub_event(&mut document);
+    let mut remarks = Vec::new();
+    collect(&document.meta, "", &mut remarks);
+    // Documents write UTF-8, and JSON.
+    let text = String::from_utf8_lossy(&document.to_json()).into_owned();
+    Ok(DryRun { event: RawValue::from_string(text).map_err(DryRunError::Settings)?, remarks })
+}
+
+fn collect(node: &MetaTree, path: &str, remarks: &mut Vec<RemarkAt>) {
+    remarks.extend(node.meta.remarks.iter().map(|remark| RemarkAt {
+        path: path.to_owned(),
+        rule: remark.rule.to_string(),
+        kind: remark.kind.letter(),
+        start: remark.range.map(|(start, _)| start),
+        end: remark.range.map(|(_, end)| end),
+    }));
+    for (segment, child) in node.children() {
+        let below = if path.is_empty() { segment.to_owned() } else { format!("{path}.{segment}") };
+        collect(child, &below, remarks);
+    }
+}
+
+impl std::fmt::Display for RemarkAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let done = match RemarkKind::from_letter(self.kind) {
+            Some(RemarkKind::Removed) => "removed",
+            Some(RemarkKind::Substituted) => "replaced",
+            Some(RemarkKind::Masked) => "masked",
+            Some(RemarkKind::Pseudonymised) => "hashed",
+            Some(RemarkKind::Encrypted) => "encrypted",
+            Some(RemarkKind::Annotated) | None => "marked",
+        };
+        write!(f, "{}: {done} by {}", self.path, self.rule)?;
+        match (self.start, self.end) {
+            (Some(start), Some(end)) => write!(f, ", now bytes {start} to {end}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_goes_is_told_with_rule_and_path() {
+        let settings = settings(None, None).unwrap();
+        let run =
+            dry_run(&settings, br#"{"message":"hi","extra":{"x":"password=abc"},"user":{"ip_address":"1.2.3.4"}}"#)
+                .unwrap();
+        let lines: Vec<String> = run.remarks.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "extra.x: replaced by @secretpair:filter, now bytes 9 to 19",
+                "user.ip_address: removed by @anything:remove"
+            ]
+        );
+        assert!(run.event.get().contains("\"_meta\""));
+        let json = serde_json::to_value(&run).unwrap();
+        assert_eq!(json["remarks"][0]["type"], "s");
+        assert_eq!(json["remarks"][1]["start"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_profile_goes_before_that_of_the_settings() {
+        let text = br#"{"datascrubbingSettings":{"scrubData":true,"scrubDefaults":true},"scrubProfile":"strict"}"#;
+        let event = br#"{"extra":{"author":"Eve"}}"#;
+        let of = |profile| dry_run(&settings(Some(text), profile).unwrap(), event).unwrap().remarks.len();
+        assert_eq!((of(None), of(Some(ScrubProfile::Compat))), (0, 1));
+    }
+
+    #[test]
+    fn bad_settings_are_an_error_that_names_the_rule() {
+        for (text, words) in [
+            (r#"{"piiConfig":{"rules":{"order":{"type":"pattern","pattern":"("}}}}"#, "`order`"),
+            (r#"{"piiConfig":{"applications":{"$strin":["@ip"]}}}"#, "`$strin`"),
+            (r#"{"piiConfig":{"applications":{"$string":["nope"]}}}"#, "`nope`"),
+            (r#"{"piiConfig":7}"#, "settings can't be read"),
+        ] {
+            let error = settings(Some(text.as_bytes()), None).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let settings = settings(None, None).unwrap();
+        assert!(matches!(dry_run(&settings, b"nonsense"), Err(DryRunError::Event(_))));
+        assert!(matches!(dry_run(&settings, b"[]"), Err(DryRunError::NoEvent)));
+    }
+}
