@@ -123,13 +123,13 @@ mod tests {
     fn what_goes_is_told_with_rule_and_path() {
         let settings = settings(None, None).unwrap();
         let run =
-            dry_run(&settings, br#"{"message":"hi","extra":{"x":"password=abc"},"user":{"ip_address":"1.2.3.4"}}"#)
+            dry_run(&settings, br#"{"message":"hi","extra":{"x":"password: abc"},"user":{"ip_address":"1.2.3.4"}}"#)
                 .unwrap();
         let lines: Vec<String> = run.remarks.iter().map(ToString::to_string).collect();
         assert_eq!(
             lines,
             [
-                "extra.x: replaced by @secretpair:filter, now bytes 9 to 19",
+                "extra.x: replaced by @secretpair:filter, now bytes 10 to 20",
                 "user.ip_address: removed by @anything:remove"
             ]
         );

@@ -105,7 +105,7 @@ impl ValueType {
         let is_called = |other: &&str| other.eq_ignore_ascii_case(name);
         NAMES
             .iter()
-            .find(|(_, first, others)| is_called(first) || others.iter().any(|other| is_called(other)))
+            .find(|(_, first, others)| is_called(first) || others.iter().any(is_called))
             .map(|(kind, ..)| *kind)
     }
 
