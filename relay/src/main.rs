@@ -178,7 +178,7 @@ fn print_scrubbed(arguments: &ScrubArguments, json: bool) -> anyhow::Result<()> 
     let limit = EVENT_BYTES_MAX + 1;
     io::stdin().lock().take(limit).read_to_end(&mut event).context("can't read the event from stdin")?;
     anyhow::ensure!((event.len() as u64) < limit, "the event is larger than {EVENT_BYTES_MAX} bytes");
-    let run = dry_run::dry_run(&settings, &event)?;
+    let run = dry_run::dry_run(&settings, &event, Timestamp::now())?;
     if json {
         return print_json(&run);
     }

@@ -1,6 +1,9 @@
-//! `picket-relay scrub`: what would go from an event, and why. Needs no configuration, data directory or aggregator.
+//! `picket-relay scrub`: what would go from an event, and why. The event is normalised first, as on its way through the relay,
+//! but for what only a request can tell. Needs no configuration, data directory or aggregator.
 
+use picket_common::normalise::{ClientHints, EventContext, IpInference, Rejected, normalise_event};
 use picket_common::pii::{PiiError, ScrubProfile, ScrubSettings, validate};
+use picket_common::timestamp::Timestamp;
 use picket_common::tree::{Document, MetaTree, PythonFloats, ReadError, RemarkKind};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -20,9 +23,9 @@ pub enum DryRunError {
     /// The event is no JSON.
     #[error("the event can't be read: {0}")]
     Event(ReadError),
-    /// The event is no JSON object.
-    #[error("the event is no JSON object")]
-    NoEvent,
+    /// The event can't be one.
+    #[error("the event can't be taken: {0}")]
+    Rejected(Rejected),
 }
 
 /// A scrubbed event with what was done to it.
@@ -64,22 +67,40 @@ pub fn settings(text: Option<&[u8]>, profile: Option<ScrubProfile>) -> Result<Sc
     Ok(settings)
 }
 
-/// Scrubs one event.
+/// Normalises and scrubs one event, as if it were received at `now`.
 ///
 /// # Errors
 /// [`DryRunError`] if settings or event can't be read.
-pub fn dry_run(settings: &ScrubSettings, event: &[u8]) -> Result<DryRun, DryRunError> {
+pub fn dry_run(settings: &ScrubSettings, event: &[u8], now: Timestamp) -> Result<DryRun, DryRunError> {
     let scrubber = Scrubber::compile(settings).map_err(DryRunError::Rules)?;
     let mut document = Document::read(event, PythonFloats::Accept).map_err(DryRunError::Event)?;
-    if document.value.as_object().is_none() {
-        return Err(DryRunError::NoEvent);
-    }
+    normalise_event(&mut document, &context(settings, now)).map_err(DryRunError::Rejected)?;
     scrubber.scrub_event(&mut document);
     let mut remarks = Vec::new();
     collect(&document.meta, "", &mut remarks);
     // Documents write UTF-8, and JSON.
     let text = String::from_utf8_lossy(&document.to_json()).into_owned();
     Ok(DryRun { event: RawValue::from_string(text).map_err(DryRunError::Settings)?, remarks })
+}
+
+/// The surroundings of an event that did not come in a request.
+fn context(settings: &ScrubSettings, now: Timestamp) -> EventContext<'static> {
+    let scrubs_addresses = settings.datascrubbing_settings.scrub_ip_addresses;
+    EventContext {
+        event_id: None,
+        received_at: now,
+        sent_at: None,
+        client_address: None,
+        ip_inference: match scrubs_addresses.unwrap_or(settings.scrub_profile == ScrubProfile::Strict) {
+            true => IpInference::Forbidden,
+            false => IpInference::Allowed,
+        },
+        user_agent: None,
+        client_hints: ClientHints::default(),
+        client: None,
+        // Samples are old: their times are not to be corrected.
+        retention_days: u16::MAX,
+    }
 }
 
 fn collect(node: &MetaTree, path: &str, remarks: &mut Vec<RemarkAt>) {
@@ -122,9 +143,8 @@ mod tests {
     #[test]
     fn what_goes_is_told_with_rule_and_path() {
         let settings = settings(None, None).unwrap();
-        let run =
-            dry_run(&settings, br#"{"message":"hi","extra":{"x":"password: abc"},"user":{"ip_address":"1.2.3.4"}}"#)
-                .unwrap();
+        let event = br#"{"message":"hi","extra":{"x":"password: abc"},"user":{"ip_address":"1.2.3.4"}}"#;
+        let run = dry_run(&settings, event, Timestamp::EPOCH).unwrap();
         let lines: Vec<String> = run.remarks.iter().map(ToString::to_string).collect();
         assert_eq!(
             lines,
@@ -143,7 +163,8 @@ mod tests {
     fn a_profile_goes_before_that_of_the_settings() {
         let text = br#"{"datascrubbingSettings":{"scrubData":true,"scrubDefaults":true},"scrubProfile":"strict"}"#;
         let event = br#"{"extra":{"author":"Eve"}}"#;
-        let of = |profile| dry_run(&settings(Some(text), profile).unwrap(), event).unwrap().remarks.len();
+        let of =
+            |profile| dry_run(&settings(Some(text), profile).unwrap(), event, Timestamp::EPOCH).unwrap().remarks.len();
         assert_eq!((of(None), of(Some(ScrubProfile::Compat))), (0, 1));
     }
 
@@ -159,7 +180,8 @@ mod tests {
             assert!(error.contains(words), "{error}");
         }
         let settings = settings(None, None).unwrap();
-        assert!(matches!(dry_run(&settings, b"nonsense"), Err(DryRunError::Event(_))));
-        assert!(matches!(dry_run(&settings, b"[]"), Err(DryRunError::NoEvent)));
+        let run = |event| dry_run(&settings, event, Timestamp::EPOCH);
+        assert!(matches!(run(b"nonsense"), Err(DryRunError::Event(_))));
+        assert!(matches!(run(b"[]"), Err(DryRunError::Rejected(_))));
     }
 }

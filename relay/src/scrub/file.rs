@@ -7,16 +7,16 @@
 //!
 //! The switches of the data-scrubbing settings never reach into files.
 
-use picket_common::pii::CompiledRule;
 use picket_common::envelope::DetachedPayload;
+use picket_common::pii::CompiledRule;
 use picket_common::pii::attachment::{AttachmentScrubber, ByteRules, ScrubStream};
 use picket_common::pii::minidump::{MinidumpRules, MinidumpScrubber, RegionKind, read_plan};
 use picket_common::pii::selector::{TypeSet, ValueType};
 
-use crate::blob::{ScrubPieces, Unchanged};
 use super::plan::{Frame, KeyId, Plan};
 use super::schema::Sensitivity;
 use super::scrubber::Scrubber;
+use crate::blob::{ScrubPieces, Unchanged};
 
 impl Scrubber {
     /// Whether any rule can reach into files.
@@ -65,7 +65,7 @@ impl Scrubber {
     }
 
     /// What scrubs a minidump as it is read; its plan is read from it now. Blocking, for a few small reads.
-    pub(super) fn minidump_scrubber(&self, name: &str, dump: &dyn DetachedPayload) -> Box<dyn ScrubPieces> {
+    pub(super) fn minidump_scrubber(&self, name: &str, dump: &(dyn DetachedPayload + 'static)) -> Box<dyn ScrubPieces> {
         if !self.looks_into_files() {
             return Box::new(Unchanged);
         }

@@ -103,10 +103,7 @@ impl ValueType {
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         let is_called = |other: &&str| other.eq_ignore_ascii_case(name);
-        NAMES
-            .iter()
-            .find(|(_, first, others)| is_called(first) || others.iter().any(is_called))
-            .map(|(kind, ..)| *kind)
+        NAMES.iter().find(|(_, first, others)| is_called(first) || others.iter().any(is_called)).map(|(kind, ..)| *kind)
     }
 
     /// Whether values anywhere can have this type, so that it says nothing about the place.
