@@ -11,7 +11,8 @@
 //! - memory: one window and the text decoded from it, below [`MEMORY_BYTES_MAX`], however long the stream is;
 //! - a hit up to [`OVERLAP_BYTES`] long is found wherever it lies; what tells its meaning may stand [`CONTEXT_BYTES`] before it.
 //!
-//! Each rule looks at the bytes themselves (ASCII and UTF-8) and at every run of UTF-16LE text, at even and odd positions. Rules
+//! Each rule looks at the bytes themselves (ASCII and UTF-8; detectors at runs of text, the project's own patterns at all of
+//! them) and at every run of UTF-16LE text, at even and odd positions. Rules
 //! that go by keys look for `key=value` and the like instead. Removing and masking write `*`; a replacement or hash is cut
 //! or filled up with `*`.
 //!
@@ -41,24 +42,30 @@ pub const CONTEXT_BYTES: usize = 4 * 1024;
 /// The window, the text that is decoded from it (UTF-16 grows by half at most), and the hits of one rule.
 pub const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// What a rule does to bytes.
+/// Shorter runs between control characters are no text, as with UTF-16.
+const RUN_BYTES_MIN: usize = 5;
+
+/// A rule that overwrites what it finds.
 #[derive(Debug, Clone)]
 struct ByteRule {
-    what: ByteTarget,
+    detector: Detector,
     redaction: Redaction,
 }
 
+/// Rules that follow each other and look at bytes in the same way.
 #[derive(Debug, Clone)]
-enum ByteTarget {
-    /// All of it.
-    Everything,
-    /// What is found.
-    Hits(Detector),
+enum Batch {
+    /// Overwrites all of it.
+    Everything(Redaction),
+    /// A pattern of the project's own: looks at all bytes, whatever they are.
+    Window(ByteRule),
+    /// Detectors: nothing that they find holds control characters, so they look at what is between these.
+    Runs(Vec<ByteRule>),
 }
 
 /// Rules in the form that bytes need; shared by the scrubbers of one project.
 #[derive(Debug, Clone, Default)]
-pub struct ByteRules(Arc<[ByteRule]>);
+pub struct ByteRules(Arc<[Batch]>);
 
 /// How a stream is cut into windows.
 #[derive(Debug, Clone, Copy)]
@@ -87,8 +94,36 @@ impl ByteRules {
     /// Takes what can be done to bytes. A rule with an unknown redaction does nothing.
     #[must_use]
     pub fn new<'r>(rules: impl IntoIterator<Item = &'r CompiledRule>) -> Self {
-        let rules = rules.into_iter().filter(|rule| rule.redaction != Redaction::Unknown);
-        Self(rules.map(byte_rule).collect())
+        let mut batches: Vec<Batch> = Vec::new();
+        for rule in rules.into_iter().filter(|rule| rule.redaction != Redaction::Unknown) {
+            let redaction = rule.redaction.clone();
+            let detector = match &rule.kind {
+                RuleKind::Anything => {
+                    batches.push(Batch::Everything(redaction));
+                    continue;
+                }
+                RuleKind::Text(detector) => detector.clone(),
+                RuleKind::Key(names) => Detector::NamedValue(Arc::clone(names)),
+                RuleKind::SessionCookie => Detector::Cookies,
+            };
+            let is_pattern = matches!(detector, Detector::Pattern(_) | Detector::PairValue(_));
+            let rule = ByteRule { detector, redaction };
+            match batches.last_mut() {
+                _ if is_pattern => batches.push(Batch::Window(rule)),
+                Some(Batch::Runs(rules)) => rules.push(rule),
+                _ => batches.push(Batch::Runs(vec![rule])),
+            }
+        }
+        Self(batches.into())
+    }
+
+    /// The rules that find something, in their order.
+    fn finding(&self) -> impl Iterator<Item = &ByteRule> {
+        self.0.iter().flat_map(|batch| match batch {
+            Batch::Everything(_) => &[],
+            Batch::Window(rule) => std::slice::from_ref(rule),
+            Batch::Runs(rules) => &rules[..],
+        })
     }
 
     /// Whether they do nothing.
@@ -106,16 +141,6 @@ impl ByteRules {
         scrubber.finish(&mut out);
         out
     }
-}
-
-fn byte_rule(rule: &CompiledRule) -> ByteRule {
-    let what = match &rule.kind {
-        RuleKind::Anything => ByteTarget::Everything,
-        RuleKind::Text(detector) => ByteTarget::Hits(detector.clone()),
-        RuleKind::Key(names) => ByteTarget::Hits(Detector::NamedValue(Arc::clone(names))),
-        RuleKind::SessionCookie => ByteTarget::Hits(Detector::Cookies),
-    };
-    ByteRule { what, redaction: rule.redaction.clone() }
 }
 
 // === impl AttachmentScrubber ===
@@ -157,10 +182,18 @@ impl AttachmentScrubber {
     /// Runs the rules and gives out the window up to `end`.
     fn give_out(&mut self, end: usize, out: &mut Vec<u8>) {
         let rules = self.rules.clone();
-        for rule in rules.0.iter() {
-            self.apply(rule, end);
+        let fresh = self.context..end;
+        for batch in rules.0.iter() {
+            match batch {
+                Batch::Everything(redaction) => self.overwrite_all(&fresh, redaction),
+                Batch::Window(rule) => {
+                    let whole = 0..self.window.len();
+                    self.find_and_overwrite(&whole, &fresh, rule);
+                }
+                Batch::Runs(rules) => self.scrub_runs(&fresh, rules),
+            }
         }
-        utf16::scrub(&mut self.window, &(self.context..end), &rules.0, &mut self.hits);
+        utf16::scrub(&mut self.window, &fresh, &rules, &mut self.hits);
         out.extend_from_slice(&self.window[self.context..end]);
         self.at_start &= end == self.context;
         let keep_from = end - end.min(self.cut.context);
@@ -168,28 +201,57 @@ impl AttachmentScrubber {
         self.context = end - keep_from;
     }
 
-    fn apply(&mut self, rule: &ByteRule, end: usize) {
-        let detector = match &rule.what {
-            ByteTarget::Everything => {
-                let fresh = self.context..end;
-                return match self.at_start {
-                    true => fill::bytes(&mut self.window[fresh], &rule.redaction),
-                    false => self.window[fresh].fill(fill::MASK),
-                };
+    fn overwrite_all(&mut self, fresh: &Range<usize>, redaction: &Redaction) {
+        match self.at_start {
+            true => fill::bytes(&mut self.window[fresh.clone()], redaction),
+            false => self.window[fresh.clone()].fill(fill::MASK),
+        }
+    }
+
+    /// Looks at each run of text once, then shows it to the rules that may find something in it.
+    fn scrub_runs(&mut self, fresh: &Range<usize>, rules: &[ByteRule]) {
+        let mut from = 0;
+        while let Some(run) = next_run(&self.window, from) {
+            from = run.end;
+            if run.end <= fresh.start || run.start >= fresh.end {
+                continue;
             }
-            ByteTarget::Hits(detector) => detector,
-        };
-        if detector.may_match(&TextFacts::of_bytes(&self.window)) {
-            self.hits.clear();
-            detector.find_bytes(&self.window, &mut self.hits);
-            for hit in self.hits.iter().filter(|hit| hit.start < end && hit.end > self.context) {
-                match hit.start < self.context {
-                    // Longer than the overlap: its first part is given out already.
-                    true => self.window[self.context..hit.end].fill(fill::MASK),
-                    false => fill::bytes(&mut self.window[hit.clone()], &rule.redaction),
-                }
+            let facts = TextFacts::of_bytes(&self.window[run.clone()]);
+            for rule in rules.iter().filter(|rule| rule.detector.may_match(&facts)) {
+                self.find_and_overwrite(&run, fresh, rule);
             }
         }
+    }
+
+    fn find_and_overwrite(&mut self, run: &Range<usize>, fresh: &Range<usize>, rule: &ByteRule) {
+        self.hits.clear();
+        rule.detector.find_bytes(&self.window[run.clone()], &mut self.hits);
+        self.overwrite(run.start, fresh, &rule.redaction);
+    }
+
+    /// Overwrites hits, which are relative to `base`, where they begin in or reach into what is given out now.
+    fn overwrite(&mut self, base: usize, fresh: &Range<usize>, redaction: &Redaction) {
+        let hits = self.hits.iter().map(|hit| base + hit.start..base + hit.end);
+        for hit in hits.filter(|hit| hit.start < fresh.end && hit.end > fresh.start) {
+            match hit.start < fresh.start {
+                // Longer than the overlap: its first part is given out already.
+                true => self.window[fresh.start..hit.end].fill(fill::MASK),
+                false => fill::bytes(&mut self.window[hit], redaction),
+            }
+        }
+    }
+}
+
+/// The next run of bytes that text is made of (all but control characters), [`RUN_BYTES_MIN`] long at least.
+fn next_run(bytes: &[u8], mut from: usize) -> Option<Range<usize>> {
+    let is_text = |byte: &u8| *byte >= 0x20 || matches!(byte, b'\t' | b'\n' | b'\r');
+    loop {
+        let start = from + bytes[from..].iter().position(is_text)?;
+        let end = bytes[start..].iter().position(|byte| !is_text(byte)).map_or(bytes.len(), |len| start + len);
+        if end - start >= RUN_BYTES_MIN {
+            return Some(start..end);
+        }
+        from = end;
     }
 }
 

@@ -5,14 +5,14 @@ use std::ops::Range;
 use crate::pii::detect::TextFacts;
 use crate::pii::rule::Redaction;
 
-use super::{ByteRule, ByteTarget, fill};
+use super::{ByteRules, fill};
 
 /// Shorter runs of characters are no text (and nothing that a rule finds is shorter).
 const RUN_CHARS_MIN: usize = 5;
 
 /// Runs the rules over runs of UTF-16LE text, at even and odd positions, and overwrites hits that begin before `fresh` ends
 /// and end after it begins.
-pub(super) fn scrub(window: &mut [u8], fresh: &Range<usize>, rules: &[ByteRule], hits: &mut Vec<Range<usize>>) {
+pub(super) fn scrub(window: &mut [u8], fresh: &Range<usize>, rules: &ByteRules, hits: &mut Vec<Range<usize>>) {
     // Text that interests a rule has ASCII characters in it, whose upper bytes are zero.
     if memchr::memchr(0, window).is_none() {
         return;
@@ -33,19 +33,15 @@ fn scrub_run(
     window: &mut [u8],
     run: Range<usize>,
     fresh: &Range<usize>,
-    rules: &[ByteRule],
+    rules: &ByteRules,
     decoded: &mut String,
     hits: &mut Vec<Range<usize>>,
 ) {
     decode(&window[run.clone()], decoded);
     let facts = TextFacts::of(decoded);
-    for rule in rules {
-        let ByteTarget::Hits(detector) = &rule.what else { continue };
-        if !detector.may_match(&facts) {
-            continue;
-        }
+    for rule in rules.finding().filter(|rule| rule.detector.may_match(&facts)) {
         hits.clear();
-        detector.find_bytes(decoded.as_bytes(), hits);
+        rule.detector.find_bytes(decoded.as_bytes(), hits);
         if !hits.is_empty() {
             overwrite(window, run.start, decoded, hits, fresh, &rule.redaction);
             // Later rules see what is there now; fewer of the facts are true then, none more that matters.

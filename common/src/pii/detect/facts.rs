@@ -1,18 +1,18 @@
 //! What one cheap pass over a text tells, so that most texts are never shown to a pattern.
 //!
-//! Two table look-ups a byte for counts and flags, one step of an automaton a byte for the words. Both are independent of the
-//! rules, so that a text is looked at once however many rules apply to it.
+//! One table look-up a byte counts what matters; a hash of each four letters, looked up in a small bit set, finds where a word may
+//! begin. No step waits for the one before. Both are independent of the rules, so that a text is looked at once however
+//! many rules apply to it.
 
-use std::sync::LazyLock;
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind, StartKind};
-
-/// Counts are four 16-bit lanes of one word, saturating at a block's end; a block is short enough that no lane overflows.
-const BLOCK_BYTES: usize = 32 * 1024;
+/// Counts are eight lanes of one word, 8 bits each; a block is short enough that no lane overflows.
+const BLOCK_BYTES: usize = 255;
 const DIGITS: u32 = 0;
-const COLONS: u32 = 16;
-const DASHES: u32 = 32;
-const DOTS: u32 = 48;
+const COLONS: u32 = 8;
+const DASHES: u32 = 16;
+const DOTS: u32 = 24;
+const AT_SIGNS: u32 = 32;
+const SLASHES: u32 = 40;
+const EQUALS_SIGNS: u32 = 48;
 
 const AT: u8 = 1;
 const SLASH: u8 = 1 << 1;
@@ -22,7 +22,7 @@ const BEARER_WORD: u8 = 1 << 4;
 const HOME_WORD: u8 = 1 << 5;
 const ALL_WORDS: u8 = PASSWORD_WORD | BEARER_WORD | HOME_WORD;
 
-/// The words that are looked for, in any case, with the flag that each sets.
+/// The words that are looked for, in any case, with the flag that each sets. None is shorter than four letters.
 const WORDS: [(&str, u8); 18] = [
     ("password", PASSWORD_WORD),
     ("secret", PASSWORD_WORD),
@@ -44,17 +44,6 @@ const WORDS: [(&str, u8); 18] = [
     ("profiles", HOME_WORD),
 ];
 
-#[expect(clippy::expect_used, reason = "the words are constants; a test looks for each")]
-static WORD_AUTOMATON: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .match_kind(MatchKind::Standard)
-        .kind(Some(AhoCorasickKind::DFA))
-        .start_kind(StartKind::Unanchored)
-        .build(WORDS.map(|(word, _)| word))
-        .expect("eighteen words fit an automaton")
-});
-
 const COUNTS: [u64; 256] = {
     let mut table = [0; 256];
     let mut byte = b'0';
@@ -65,17 +54,35 @@ const COUNTS: [u64; 256] = {
     table[b':' as usize] = 1 << COLONS;
     table[b'-' as usize] = 1 << DASHES;
     table[b'.' as usize] = 1 << DOTS;
+    table[b'@' as usize] = 1 << AT_SIGNS;
+    table[b'/' as usize] = 1 << SLASHES;
+    table[b'\\' as usize] = 1 << SLASHES;
+    table[b'=' as usize] = 1 << EQUALS_SIGNS;
     table
 };
 
-const FLAGS: [u8; 256] = {
-    let mut table = [0; 256];
-    table[b'@' as usize] = AT;
-    table[b'/' as usize] = SLASH;
-    table[b'\\' as usize] = SLASH;
-    table[b'=' as usize] = EQUALS;
-    table
+/// Bits of the set of word beginnings: 1 KiB, of which less than one bit in four hundred is set.
+const BEGINNING_BITS: u32 = 13;
+
+/// The first four letters of each word, hashed.
+const BEGINNINGS: [u64; 1 << (BEGINNING_BITS - 6)] = {
+    let mut set = [0; 1 << (BEGINNING_BITS - 6)];
+    let mut index = 0;
+    while index < WORDS.len() {
+        let word = WORDS[index].0.as_bytes();
+        let bit = hash_of_four(word[0], word[1], word[2], word[3]);
+        set[bit / 64] |= 1 << (bit % 64);
+        index += 1;
+    }
+    set
 };
+
+/// A hash that is the same for both cases of a letter.
+const fn hash_of_four(first: u8, second: u8, third: u8, fourth: u8) -> usize {
+    let letters = u32::from_le_bytes([first, second, third, fourth]) | 0x2020_2020;
+    // Knuth's multiplicative hash; the upper bits are the mixed ones.
+    (letters.wrapping_mul(2_654_435_761) >> (32 - BEGINNING_BITS)) as usize
+}
 
 /// What is known of one text. Counts saturate at 65 535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,21 +109,23 @@ impl TextFacts {
         for block in bytes.chunks(BLOCK_BYTES) {
             facts.add_block(block);
         }
-        facts.flags |= words_of(bytes);
+        for_each_word(bytes, |_, flag| {
+            facts.flags |= flag;
+            facts.flags & ALL_WORDS != ALL_WORDS
+        });
         facts
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "each lane is 16 bits wide")]
     fn add_block(&mut self, block: &[u8]) {
-        let mut counts = 0_u64;
-        for &byte in block {
-            counts += COUNTS[usize::from(byte)];
-            self.flags |= FLAGS[usize::from(byte)];
+        let counts = block.iter().fold(0, |counts, &byte| counts + COUNTS[usize::from(byte)]);
+        let lane = |lane: u32| u16::from((counts >> lane).to_le_bytes()[0]);
+        self.digits = self.digits.saturating_add(lane(DIGITS));
+        self.colons = self.colons.saturating_add(lane(COLONS));
+        self.dashes = self.dashes.saturating_add(lane(DASHES));
+        self.dots = self.dots.saturating_add(lane(DOTS));
+        for (signs, flag) in [(AT_SIGNS, AT), (SLASHES, SLASH), (EQUALS_SIGNS, EQUALS)] {
+            self.flags |= if lane(signs) > 0 { flag } else { 0 };
         }
-        self.digits = self.digits.saturating_add((counts >> DIGITS) as u16);
-        self.colons = self.colons.saturating_add((counts >> COLONS) as u16);
-        self.dashes = self.dashes.saturating_add((counts >> DASHES) as u16);
-        self.dots = self.dots.saturating_add((counts >> DOTS) as u16);
     }
 
     /// Length in bytes.
@@ -187,22 +196,54 @@ impl TextFacts {
     }
 }
 
-/// The flags of all words that occur.
-fn words_of(bytes: &[u8]) -> u8 {
-    let mut flags = 0;
-    for found in WORD_AUTOMATON.find_overlapping_iter(bytes) {
-        flags |= WORDS[found.pattern().as_usize()].1;
-        if flags == ALL_WORDS {
-            break;
+/// Calls `found` with each word that occurs and its flag, until it says no.
+fn for_each_word(bytes: &[u8], mut found: impl FnMut(&'static str, u8) -> bool) {
+    for (at, letters) in bytes.windows(4).enumerate() {
+        let bit = hash_of_four(letters[0], letters[1], letters[2], letters[3]);
+        if BEGINNINGS[bit / 64] >> (bit % 64) & 1 == 0 {
+            continue;
+        }
+        for (word, flag) in WORDS {
+            let here = bytes.get(at..at + word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word.as_bytes()));
+            if here && !found(word, flag) {
+                return;
+            }
         }
     }
-    flags
 }
 
 /// Whether one of the words that the default password rule looks for anywhere occurs; `token` alone does not count.
 pub(super) fn has_password_word_but_token(bytes: &[u8]) -> bool {
-    WORD_AUTOMATON.find_overlapping_iter(bytes).any(|found| {
-        let (word, flag) = WORDS[found.pattern().as_usize()];
-        flag == PASSWORD_WORD && word != "token"
-    })
+    let mut has_word = false;
+    for_each_word(bytes, |word, flag| {
+        has_word |= flag == PASSWORD_WORD && word != "token";
+        !has_word
+    });
+    has_word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_found_in_any_case_and_at_any_place() {
+        for (word, flag) in WORDS {
+            for text in [word.to_owned(), word.to_uppercase(), format!("passbe{word}x")] {
+                assert_eq!(TextFacts::of(&text).flags & flag, flag, "{text}");
+            }
+            let cut = &word[..word.len() - 1];
+            assert_eq!(TextFacts::of(cut).flags & ALL_WORDS, 0, "{cut}");
+        }
+    }
+
+    #[test]
+    fn counts_are_right_across_blocks_and_saturate() {
+        let facts = TextFacts::of(&"1:-.".repeat(100));
+        assert_eq!((facts.digits(), facts.colons(), facts.dashes(), facts.dots()), (100, 100, 100, 100));
+        assert!(!facts.has_at() && !facts.has_slash() && !facts.has_equals());
+        assert_eq!(TextFacts::of(&"7".repeat(70_000)).digits(), u16::MAX);
+        let signs = TextFacts::of(&format!("{}@=\\", " ".repeat(600)));
+        assert!(signs.has_at() && signs.has_slash() && signs.has_equals());
+    }
 }

@@ -120,6 +120,9 @@ pub(super) fn us_ssn(bytes: &[u8], out: &mut Vec<Range<usize>>) {
     out.extend(SSN.find_iter(bytes).map(|found| found.range()));
 }
 
+/// The most characters an IBAN has (ISO 13616).
+const IBAN_CHARS_MAX: usize = 34;
+
 /// Countries that issue IBANs (ISO 13616 registry), sorted.
 const IBAN_COUNTRIES: [&[u8; 2]; 89] = [
     b"AD", b"AE", b"AL", b"AT", b"AZ", b"BA", b"BE", b"BG", b"BH", b"BI", b"BR", b"BY", b"CH", b"CR", b"CY", b"CZ",
@@ -130,49 +133,66 @@ const IBAN_COUNTRIES: [&[u8; 2]; 89] = [
     b"ST", b"SV", b"TL", b"TN", b"TR", b"UA", b"VA", b"VG", b"XK",
 ];
 
-/// Bank accounts. In capitals and without spaces the form is enough; in small letters, or in groups of four, the check digits
-/// must be right too, because hashes and prose look the same.
+/// Bank accounts: country, check digits, 11 to 30 letters and digits. In capitals and without spaces the form is enough; in small
+/// letters, or in groups of four, the check digits must be right too, because hashes and prose look the same.
 pub(super) fn iban(bytes: &[u8], out: &mut Vec<Range<usize>>) {
-    static JOINED: LazyLock<Regex> = LazyLock::new(|| constant(r"\b[A-Z]{2}\d{2}[A-Z0-9]{11,30}\b"));
-    static GROUPED: LazyLock<Regex> =
-        LazyLock::new(|| constant(r"\b[A-Z]{2}\d{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?\b"));
-    for found in JOINED.find_iter(bytes) {
-        let text = found.as_bytes();
-        let plain = IBAN_COUNTRIES.binary_search_by(|country| country.as_slice().cmp(&text[..2])).is_ok();
-        let form_is_enough = plain && text.len() <= 33 && !text.iter().any(u8::is_ascii_lowercase);
-        if form_is_enough || has_iban_check_digits(text) {
-            out.push(found.range());
+    let mut resume = 0;
+    for (at, head) in bytes.windows(4).enumerate() {
+        let begins = head[2].is_ascii_digit()
+            && head[3].is_ascii_digit()
+            && head[0].is_ascii_alphabetic()
+            && head[1].is_ascii_alphabetic()
+            && (at == 0 || !is_word(bytes[at - 1]));
+        if !begins || at < resume {
+            continue;
         }
-    }
-    let mut at = 0;
-    while let Some(found) = GROUPED.find_at(bytes, at) {
-        match grouped_iban_end(bytes, found.range()) {
-            Some(end) => {
-                out.push(found.start()..end);
-                at = end;
-            }
-            // The next candidate may begin inside this one.
-            None => at = found.start() + 4,
+        if let Some(end) = joined_iban_end(bytes, at).or_else(|| grouped_iban_end(bytes, at)) {
+            out.push(at..end);
+            resume = end;
         }
     }
 }
 
-/// A word after the account may look like its last group: the longest prefix with right check digits counts.
-fn grouped_iban_end(bytes: &[u8], candidate: Range<usize>) -> Option<usize> {
-    let mut end = candidate.end;
-    while end >= candidate.start + 15 {
-        if has_iban_check_digits(&bytes[candidate.start..end]) {
-            return Some(end);
-        }
-        end = candidate.start + bytes[candidate.start..end].iter().rposition(|&byte| byte == b' ')?;
+fn joined_iban_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let len = bytes[start..].iter().take(IBAN_CHARS_MAX + 1).take_while(|&&byte| is_word(byte)).count();
+    let text = &bytes[start..start + len];
+    if !(15..=IBAN_CHARS_MAX).contains(&len) || !text.iter().all(u8::is_ascii_alphanumeric) {
+        return None;
     }
-    None
+    // 33: the longest that the form alone is enough for in existing configurations.
+    let form_is_enough = len <= 33 && is_iban_country([text[0], text[1]]) && !text.iter().any(u8::is_ascii_lowercase);
+    (form_is_enough || has_iban_check_digits(text)).then_some(start + len)
+}
+
+/// Groups of four, the last one shorter. A word after the account may look like its last group: the longest account with right
+/// check digits counts.
+fn grouped_iban_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut end = start + 4;
+    let mut found = None;
+    while end - start < IBAN_CHARS_MAX / 4 * 5 && bytes.get(end) == Some(&b' ') {
+        let group = bytes[end + 1..].iter().take(5).take_while(|&&byte| is_word(byte)).count();
+        let text = &bytes[end + 1..end + 1 + group];
+        if !(1..=4).contains(&group) || !text.iter().all(u8::is_ascii_alphanumeric) {
+            break;
+        }
+        end += 1 + group;
+        if end - start >= 15 && has_iban_check_digits(&bytes[start..end]) {
+            found = Some(end);
+        }
+        if group < 4 {
+            break;
+        }
+    }
+    found
+}
+
+fn is_iban_country(letters: [u8; 2]) -> bool {
+    IBAN_COUNTRIES.binary_search_by(|known| known.as_slice().cmp(&letters)).is_ok()
 }
 
 /// ISO 7064 mod 97-10 over letters as two digits, the first four characters moved to the end.
 fn has_iban_check_digits(text: &[u8]) -> bool {
-    let country = [text[0].to_ascii_uppercase(), text[1].to_ascii_uppercase()];
-    if IBAN_COUNTRIES.binary_search_by(|known| known.as_slice().cmp(&country)).is_err() {
+    if !is_iban_country([text[0].to_ascii_uppercase(), text[1].to_ascii_uppercase()]) {
         return false;
     }
     let rotated = text[4..].iter().chain(&text[..4]).filter(|&&byte| byte != b' ');

@@ -47,14 +47,12 @@ pub(super) fn ip(bytes: &[u8], out: &mut Vec<Range<usize>>) {
     static V4: LazyLock<Regex> = LazyLock::new(|| {
         constant(r"\b(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\b")
     });
-    let mut at = 0;
-    while let Some(found) = V4.find_at(bytes, at) {
-        at = found.end();
-        if !is_version(bytes, &found.range()) {
-            out.push(found.range());
-        }
-    }
     ipv6(bytes, out);
+    if memchr::memchr_iter(b'.', bytes).take(3).count() < 3 {
+        return;
+    }
+    let addresses = V4.find_iter(bytes).map(|found| found.range());
+    out.extend(addresses.filter(|range| !is_version(bytes, range)));
 }
 
 /// Four numbers that are part of a longer dotted number, a browser's reduced version (`Chrome/126.0.0.0`: no host ends so), or
