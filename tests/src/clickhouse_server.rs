@@ -84,7 +84,8 @@ impl ClickHouseServer {
     #[track_caller]
     pub fn query(&self, sql: &str) -> Vec<Vec<String>> {
         let headers = [("x-clickhouse-user", USER), ("x-clickhouse-key", self.password.as_str())];
-        let answer = self.http.post(self.address, "/", &headers, sql.to_owned()).expect("an answer");
+        // A connection of its own: the server closes idle ones, and a test may have been busy elsewhere.
+        let answer = HttpClient::new().post(self.address, "/", &headers, sql.to_owned()).expect("an answer");
         assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
         answer.text().lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
     }

@@ -60,10 +60,12 @@ impl Parts {
             Some(MINIDUMP) => "minidump",
             Some(APPLE_REPORT) => "applecrashreport",
             Some("unreal.context") => "unreal",
+            // Reports of consoles.
+            _ if item.creates_event() && *item.item_type() == ItemType::Attachment => "native",
             _ => return,
         };
-        // A dump says more than the context beside it.
-        if self.mechanism.is_none_or(|known| known == "unreal") {
+        // A dump says more than what lies beside it.
+        if self.mechanism.is_none_or(|known| matches!(known, "unreal" | "native")) {
             self.mechanism = Some(mechanism);
         }
     }
@@ -132,7 +134,8 @@ fn with_defaults(mut event: Map<String, Value>, mechanism: Option<&str>) -> Map<
         let kind = match mechanism {
             "minidump" => "Minidump",
             "applecrashreport" => "AppleCrashReport",
-            _ => "UnrealCrash",
+            "unreal" => "UnrealCrash",
+            _ => "NativeCrash",
         };
         let exception = json!({
             "type": kind,

@@ -75,6 +75,21 @@ fn a_bare_dump_becomes_a_fatal_native_event_beside_it() {
 }
 
 #[test]
+fn each_kind_of_report_names_its_mechanism_and_a_dump_names_it_best() {
+    for (kinds, expected) in [
+        (vec![APPLE_REPORT], "applecrashreport"),
+        (vec!["nswitch.dying_message"], "native"),
+        (vec!["nswitch.dying_message", MINIDUMP], "minidump"),
+        (vec!["unreal.context", MINIDUMP], "minidump"),
+        (vec![MINIDUMP, "unreal.context"], "minidump"),
+    ] {
+        let items = kinds.iter().map(|kind| attachment(kind, "x", DUMP)).collect();
+        let event = event(&expanded(items).unwrap());
+        assert_eq!(event["exception"]["values"][0]["mechanism"]["type"], expected, "{kinds:?}");
+    }
+}
+
+#[test]
 fn form_fields_become_the_event_and_json_wins_over_brackets() {
     let envelope = expanded(vec![
         form(&[
