@@ -4,12 +4,13 @@
 //! What it does not do: read files or variables (`picket_common::config`).
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use picket_common::config::{ByteSize, InvalidValue, Span, Validate};
 use picket_common::telemetry::LogConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::http::client_address::Network;
 use crate::spool::SpoolConfig;
 use crate::uplink::UplinkConfig;
 
@@ -34,6 +35,8 @@ pub struct RelayConfig {
     pub limits: LimitsConfig,
     /// The HTTP server.
     pub http: HttpConfig,
+    /// TLS on the port that SDKs reach.
+    pub tls: TlsConfig,
     /// The spool.
     pub spool: SpoolConfig,
     /// The link to the aggregator.
@@ -49,6 +52,7 @@ impl Default for RelayConfig {
             log: LogConfig::default(),
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
+            tls: TlsConfig::default(),
             spool: SpoolConfig::default(),
             uplink: UplinkConfig::default(),
         }
@@ -63,6 +67,7 @@ impl Validate for RelayConfig {
         self.log.filter().map_err(|error| InvalidValue::new("log.level", error.to_string()))?;
         self.limits.validate()?;
         self.http.validate()?;
+        self.tls.validate()?;
         self.spool.validate()?;
         self.uplink.validate()
     }
@@ -154,6 +159,8 @@ impl LimitsConfig {
 pub struct HttpConfig {
     /// Connections open at once. When all are in use, the longest idle are closed for new clients.
     pub max_connections: usize,
+    /// Networks of the proxies in front of the relay. Headers that name a client's address count only from there.
+    pub trusted_proxies: Vec<Network>,
     /// Headers of a request; more are answered 431.
     pub max_headers: usize,
     /// Longest head of a request; more is answered 431. Also what a connection buffers at most.
@@ -175,6 +182,7 @@ impl Default for HttpConfig {
         Self {
             // Ten thousand idle ones keep nobody out; each takes about 12 KB.
             max_connections: 16_384,
+            trusted_proxies: Vec::new(),
             max_headers: 100,
             max_head_bytes: ByteSize::kib(32),
             header_timeout: Span::secs(15),
@@ -208,6 +216,32 @@ impl HttpConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// `[tls]`: HTTPS on the port that SDKs reach. Both files or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate and what links it to an authority that clients trust, in PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub key: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// The two files, if HTTPS is wanted.
+    #[must_use]
+    pub fn files(&self) -> Option<(&Path, &Path)> {
+        self.certificate.as_deref().zip(self.key.as_deref())
+    }
+
+    fn validate(&self) -> Result<(), InvalidValue> {
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => Err(InvalidValue::new("tls.certificate", "expected tls.key beside it")),
+            (None, Some(_)) => Err(InvalidValue::new("tls.key", "expected tls.certificate beside it")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -287,6 +321,8 @@ mod tests {
             ("[http]\nmax_connections = 0\n", "http.max_connections"),
             ("[http]\nbody_timeout = '0s'\n", "http.body_timeout"),
             ("[http]\nmax_head_bytes = '1KiB'\n", "http.max_head_bytes"),
+            ("[http]\ntrusted_proxies = ['10.0.0.0/33']\n", "http.trusted_proxies"),
+            ("[tls]\nkey = 'key.pem'\n", "tls.key"),
             ("[http]\nnovelty = 1\n", "novelty"),
             ("[log]\nlevel = 'a=b=c'\n", "log.level"),
         ] {

@@ -15,6 +15,7 @@ use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::join::JoinToken;
 use picket_relay::config::{ENV_PREFIX, RelayConfig, STANDARD_FILE};
+use picket_relay::http::tls::Certificates;
 use picket_relay::join::{self, Overwrite};
 use picket_relay::scrub::dry_run;
 use picket_relay::{run, status};
@@ -155,6 +156,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn check_config(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
+    Certificates::of_config(&config.tls)?;
     if json {
         return print_json(&serde_json::json!({ "valid": true, "config": config }));
     }

@@ -14,13 +14,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use picket_common::http_server::Plain;
+use picket_common::http_server::{Plain, Transport};
 use picket_common::supervision::{SupervisedTask, Supervisor, TaskEnded};
 use picket_common::timestamp::Timestamp;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use crate::admin::{self, Admin};
 use crate::config::{HttpConfig, RelayConfig};
 use crate::http::serve::serve;
+use crate::http::tls::{self, Certificates, SdkTransport, TlsError};
 use crate::http::{self, Server};
 use crate::identity_store::RelayIdentity;
 use crate::limit::memory::MemoryBudget;
@@ -58,6 +59,9 @@ pub enum RunError {
     /// The place for large bodies can't be made.
     #[error(transparent)]
     Staging(#[from] StagingError),
+    /// The TLS certificate or its key is missing or unusable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An address can't be listened on.
     #[error("can't listen on {address} ({key}): {source}")]
     Listen {
@@ -122,9 +126,11 @@ async fn until_told(
     }
 }
 
-/// The sockets, bound before anything is told to serve.
+/// The sockets, bound before anything is told to serve, and what is spoken on them.
 struct Listeners {
     sdks: TcpListener,
+    certificates: Option<Arc<Certificates>>,
+    hangup: Signal,
     admin: TcpListener,
 }
 
@@ -132,6 +138,8 @@ impl Listeners {
     async fn bind(config: &RelayConfig) -> Result<Self, RunError> {
         Ok(Self {
             sdks: listen(config.listen, "listen").await?,
+            certificates: Certificates::of_config(&config.tls)?.map(Arc::new),
+            hangup: install(SignalKind::hangup())?,
             admin: listen(config.admin_listen, "admin_listen").await?,
         })
     }
@@ -142,9 +150,9 @@ struct Tasks {
     supervisor: Supervisor,
     stop_http: CancellationToken,
     http: SupervisedTask,
-    /// For the uplink and the admin listener: they outlive the requests.
+    /// For the uplink, the admin listener and the certificates: they outlive the requests.
     stop_back: CancellationToken,
-    back: [SupervisedTask; 2],
+    back: [SupervisedTask; 3],
 }
 
 // === impl Tasks ===
@@ -180,14 +188,18 @@ impl Tasks {
         };
         let admin_config = HttpConfig { max_connections: ADMIN_CONNECTIONS, ..config.http.clone() };
         let admin_pages = admin::router(Arc::new(admin));
-        let serving = serve_until(listeners.admin, admin_pages, admin_config, None, stop_back.clone());
+        let serving = serve_until(listeners.admin, Plain, admin_pages, admin_config, None, stop_back.clone());
         let admin = supervisor.spawn("admin", serving);
         let (ready, counted) = (server.is_ready(), Some(server.metrics.clone()));
-        let serving =
-            serve_until(listeners.sdks, http::router(server), config.http.clone(), counted, stop_http.clone());
+        let transport = listeners.certificates.clone().map_or(SdkTransport::Plain, SdkTransport::Tls);
+        let (router, http_config) = (http::router(server), config.http.clone());
+        let serving = serve_until(listeners.sdks, transport, router, http_config, counted, stop_http.clone());
         let http = supervisor.spawn("http", serving);
-        info!(%address, ready, version = env!("CARGO_PKG_VERSION"), "relay is listening");
-        Ok(Self { supervisor, stop_http, http, stop_back, back: [uplink, admin] })
+        let tls = listeners.certificates.is_some();
+        let freshening = tls::keep_fresh(listeners.certificates, listeners.hangup, stop_back.clone());
+        let certificates = supervisor.spawn("certificates", freshening);
+        info!(%address, tls, ready, version = env!("CARGO_PKG_VERSION"), "relay is listening");
+        Ok(Self { supervisor, stop_http, http, stop_back, back: [uplink, admin, certificates] })
     }
 
     async fn stop(self) {
@@ -203,12 +215,13 @@ impl Tasks {
 
 async fn serve_until(
     listener: TcpListener,
+    transport: impl Transport,
     router: Router,
     config: HttpConfig,
     metrics: Option<RelayMetrics>,
     stop: CancellationToken,
 ) {
-    serve(listener, Plain, router, &config, metrics, stop.cancelled_owned()).await;
+    serve(listener, transport, router, &config, metrics, stop.cancelled_owned()).await;
 }
 
 fn server(
@@ -276,16 +289,18 @@ fn keep_connections_within_open_files(config: &mut HttpConfig) {
     }
 }
 
+fn install(kind: SignalKind) -> Result<Signal, RunError> {
+    signal(kind).map_err(|source| RunError::System { action: "install a signal handler", source })
+}
+
 /// SIGTERM and SIGINT.
 struct StopSignal {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl StopSignal {
     fn install() -> Result<Self, RunError> {
-        let install =
-            |kind| signal(kind).map_err(|source| RunError::System { action: "install a signal handler", source });
         Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
     }
 

@@ -46,7 +46,8 @@ impl Exchange {
     }
 
     /// As [`Self::end`], on an endpoint whose clients can't obey limits (crash reporters, cron jobs, browsers' own reports):
-    /// a rate limit is counted, and answered with `success`. Other refusals are told as everywhere.
+    /// a rate limit is counted, and answered with `success`. A full spool is not told as a limit either, but is told: nothing
+    /// was stored. Other refusals are told as everywhere.
     pub(crate) async fn end_quietly(
         self,
         result: Result<Response<Body>, Rejection>,
@@ -54,21 +55,16 @@ impl Exchange {
     ) -> Response<Body> {
         let answer = |refusal| match refusal {
             Refusal::RateLimited { .. } => success(),
+            Refusal::SpoolFull => Refusal::unavailable("spool_full", Refusal::SpoolFull.to_string()).into_response(),
             other => other.into_response(),
         };
         self.end_in(result, answer).await
     }
 
-    /// As [`Self::end_quietly`], for crash reporters: the answer is the event's id as text, and a full spool is not told as a
-    /// limit either.
+    /// As [`Self::end_quietly`], for crash reporters: the answer is the event's id as text.
     pub(crate) async fn end_crash(self, result: Result<(), Rejection>, event_id: Option<EventId>) -> Response<Body> {
         let success = || answer::crash(event_id);
-        let answer = |refusal| match refusal {
-            Refusal::RateLimited { .. } => success(),
-            Refusal::SpoolFull => Refusal::unavailable("spool_full", Refusal::SpoolFull.to_string()).into_response(),
-            other => other.into_response(),
-        };
-        self.end_in(result.map(|()| success()), answer).await
+        self.end_quietly(result.map(|()| success()), success).await
     }
 
     /// As [`Self::end`], with refusals in the words of `answer`.

@@ -29,6 +29,7 @@ mod access;
 mod answer;
 mod auth;
 mod body;
+pub mod client_address;
 mod cors;
 mod encoding;
 mod endpoints;
@@ -44,6 +45,7 @@ mod raw_security;
 mod request;
 mod sender;
 pub mod serve;
+pub mod tls;
 mod upload;
 
 use std::sync::Arc;

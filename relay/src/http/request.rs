@@ -181,7 +181,7 @@ impl<'a> Request<'a> {
     /// What taking a crash or a browser's report apart refuses; what the pipeline refuses, which it has counted then.
     pub(crate) async fn take(&self, authorised: &Authorised, envelope: Envelope) -> Result<Taken, Rejection> {
         let (mut envelope, _workshop) = self.with_crash_expanded(authorised, envelope).await?;
-        let sender = sender::of_request(self.head);
+        let sender = sender::of_request(self.head, &self.server.config.trusted_proxies);
         let tally = Tally::of(&envelope);
         raw_security::convert(&mut envelope, sender.user_agent.as_deref(), &self.server.limits)
             .map_err(|refusal| Rejection::of_content(authorised.project_id(), tally, refusal))?;

@@ -2,7 +2,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use picket_common::config::Span;
+use picket_common::config::{ByteSize, Span};
 use picket_common::http_server::Plain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -114,4 +114,42 @@ async fn a_client_that_waits_for_permission_is_refused_without_sending() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = answer(stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn floods_of_headers_and_endless_lines_are_answered_431() {
+    let config = HttpConfig { max_headers: 20, max_head_bytes: ByteSize::kib(8), ..HttpConfig::default() };
+    let running = serve_with(&relay(), config).await;
+    for flood in ["x: y\r\n".repeat(21), format!("x: {}\r\n", "y".repeat(9000)), format!("x{}: y", "x".repeat(9000))] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        // The relay may have closed before it is all written.
+        let _ = stream.write_all(format!("{}{flood}\r\n{{}}", head(2)).as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let line = format!("GET /{} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n", "x".repeat(9000));
+    let _ = stream.write_all(line.as_bytes()).await;
+    let answer = answer(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 414 ") || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn clients_that_send_their_bodies_slowly_do_not_keep_others_out() {
+    let relay = relay();
+    let config = HttpConfig { max_connections: 8, yield_after: Span::millis(20), ..HttpConfig::default() };
+    let running = serve_with(&relay, config).await;
+    let mut slow = Vec::new();
+    for _ in 0..32 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(format!("{}\r\n{{", head(100)).as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(format!("{}connection: close\r\n\r\n{{}}", head(2)).as_bytes()).await.unwrap();
+    let answer = answer(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(relay.server.metrics.open_connections() <= 8 + 1);
 }

@@ -475,6 +475,9 @@ async fn a_full_spool_is_answered_429_with_both_headers() {
     assert_eq!(answer.header("x-sentry-rate-limits"), "60::organization:spool_full");
     assert_eq!(answer.header("access-control-expose-headers"), "x-sentry-error, x-sentry-rate-limits, retry-after");
     assert_eq!(relay.counted(), [(None, DataCategory::Error, Outcome::RateLimited, "spool_full".to_owned(), 1)]);
+    // What can't obey a limit is not told one.
+    let answer = relay.send(Method::GET, &format!("/api/7/cron/nightly/{KEY}/?status=ok"), &[], "").await;
+    assert_eq!((answer.status, answer.header("x-sentry-rate-limits")), (503, ""));
 }
 
 #[tokio::test]
