@@ -210,8 +210,11 @@ mod tests {
         Envelope::parse_detached(&body, MAX_ITEMS)
     }
 
-    /// Types, payloads and event id; or the error's text without the place in the JSON, which is relative to the window.
-    fn outline(parsed: Result<Envelope, String>) -> Result<(Option<String>, Vec<(String, Bytes)>), String> {
+    /// The event id, and each item's type and payload.
+    type Outline = (Option<String>, Vec<(String, Bytes)>);
+
+    /// What was parsed; or the error's text without the place in the JSON, which is relative to the window.
+    fn outline(parsed: Result<Envelope, String>) -> Result<Outline, String> {
         let envelope = parsed.map_err(|error| error.split(" at line").next().unwrap_or_default().to_owned())?;
         let payload = |item: &Item| match item.detached() {
             Some(payload) => read_range(&**payload, 0..payload.len()).unwrap(),
