@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod process;
 pub mod projects;
 pub mod query;
+pub mod quota;
 pub mod server;
 pub mod status;
 pub mod stores;

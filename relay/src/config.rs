@@ -11,6 +11,7 @@ use picket_common::telemetry::LogConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::http::client_address::Network;
+use crate::limit::rates::RatesConfig;
 use crate::spool::SpoolConfig;
 use crate::uplink::UplinkConfig;
 
@@ -97,6 +98,8 @@ pub struct LimitsConfig {
     pub max_items: usize,
     /// Bodies of all requests together, from their first byte until they are answered.
     pub max_in_flight_bytes: ByteSize,
+    /// How many requests and items a second.
+    pub rates: RatesConfig,
 }
 
 impl Default for LimitsConfig {
@@ -112,6 +115,7 @@ impl Default for LimitsConfig {
             max_staged_bytes: ByteSize::gib(4),
             max_items: picket_common::envelope::MAX_ITEMS,
             max_in_flight_bytes: ByteSize::mib(512),
+            rates: RatesConfig::default(),
         }
     }
 }
@@ -149,7 +153,7 @@ impl LimitsConfig {
                 format!("expected at least {}, twice the longest body that is held in memory", ByteSize::bytes(needed));
             return Err(InvalidValue::new("limits.max_in_flight_bytes", problem));
         }
-        Ok(())
+        self.rates.validate()
     }
 }
 
@@ -318,6 +322,7 @@ mod tests {
             ("[limits]\nmax_body_in_memory = '1GiB'\n", "limits.max_body_in_memory"),
             ("[limits]\nmax_in_flight_bytes = '1MiB'\n", "limits.max_in_flight_bytes"),
             ("[limits]\nmax_items = 0\n", "limits.max_items"),
+            ("[limits.rates]\nmax_addresses = 0\n", "limits.rates.max_addresses"),
             ("[http]\nmax_connections = 0\n", "http.max_connections"),
             ("[http]\nbody_timeout = '0s'\n", "http.body_timeout"),
             ("[http]\nmax_head_bytes = '1KiB'\n", "http.max_head_bytes"),

@@ -18,7 +18,10 @@ use tracing::error;
 use crate::blob::{self, BlobError};
 use crate::config::LimitsConfig;
 use crate::dropped::Dropped;
+use crate::limit::rates::Rates;
 use crate::outcome::Outcomes;
+use crate::quota::table::Quotas;
+use crate::rate_limit::RateLimits;
 use crate::refusal::Refusal;
 use crate::scrub::Spoolable;
 use crate::spool::{AppendError, Spool};
@@ -34,6 +37,8 @@ const BLOCKING_ABOVE_BYTES: usize = 1024 * 1024;
 #[derive(Clone)]
 pub struct Pipeline {
     limits: Arc<LimitsConfig>,
+    rates: Rates,
+    quotas: Quotas,
     spool: Spool,
     outcomes: Outcomes,
     random: Random,
@@ -42,8 +47,15 @@ pub struct Pipeline {
 impl Pipeline {
     /// Puts the stages together.
     #[must_use]
-    pub fn new(limits: LimitsConfig, spool: Spool, outcomes: Outcomes, random: Random) -> Self {
-        Self { limits: Arc::new(limits), spool, outcomes, random }
+    pub fn new(limits: LimitsConfig, quotas: Quotas, spool: Spool, outcomes: Outcomes, random: Random) -> Self {
+        let rates = Rates::new(&limits.rates);
+        Self { limits: Arc::new(limits), rates, quotas, spool, outcomes, random }
+    }
+
+    /// The rates that the HTTP layer asks before it reads a body.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// The spool at its end.
@@ -73,10 +85,10 @@ impl Pipeline {
         let project_id = accepted.0.project.config.id;
         let bytes: usize = accepted.0.envelope.items().iter().map(|item| item.payload().len()).sum();
         let prepared = if bytes <= BLOCKING_ABOVE_BYTES {
-            prepare(accepted, &self.limits, self.random)?
+            self.prepare(accepted)?
         } else {
-            let (limits, random) = (Arc::clone(&self.limits), self.random);
-            tokio::task::spawn_blocking(move || prepare(accepted, &limits, random)).await.map_err(|failure| {
+            let this = self.clone();
+            tokio::task::spawn_blocking(move || this.prepare(accepted)).await.map_err(|failure| {
                 error!(%failure, "a pipeline stage ended unexpectedly");
                 Refusal::unavailable("internal", "the relay failed to process the request")
             })??
@@ -85,7 +97,22 @@ impl Pipeline {
             self.append(spoolable).await?;
         }
         self.outcomes.dropped(project_id, &prepared.dropped);
-        Ok(Taken { event_id: prepared.event_id, ..Taken::default() })
+        Ok(Taken { event_id: prepared.event_id, limits: prepared.limits })
+    }
+
+    /// The stages in order.
+    fn prepare(&self, accepted: Accepted) -> Result<Prepared, Refusal> {
+        let limited = limit::enforce(accepted, &self.limits)?;
+        let texts = limited.texts();
+        let normalised = normalise::normalise(limited, &texts, self.random)?;
+        let mut filtered = filter::apply(normalised);
+        let mut dropped = filtered.take_dropped();
+        let mut admitted = quota::admit(filtered, &self.quotas, &self.rates);
+        dropped.append(admitted.take_dropped());
+        let limits = admitted.take_limits();
+        let scrubbed = scrub::scrub(admitted)?;
+        let event_id = scrubbed.event_id();
+        Ok(Prepared { spoolable: scrubbed.into_spoolable(), event_id, dropped, limits })
     }
 
     /// Blobs first: the record that names them makes them count.
@@ -112,19 +139,8 @@ struct Prepared {
     event_id: Option<EventId>,
     /// What the stages dropped.
     dropped: Dropped,
-}
-
-/// The stages in order.
-fn prepare(accepted: Accepted, limits: &LimitsConfig, random: Random) -> Result<Prepared, Refusal> {
-    let limited = limit::enforce(accepted, limits)?;
-    let texts = limited.texts();
-    let normalised = normalise::normalise(limited, &texts, random)?;
-    let mut filtered = filter::apply(normalised);
-    let dropped = filtered.take_dropped();
-    let admitted = quota::admit(filtered);
-    let scrubbed = scrub::scrub(admitted)?;
-    let event_id = scrubbed.event_id();
-    Ok(Prepared { spoolable: scrubbed.into_spoolable(), event_id, dropped })
+    /// The limits that the request met.
+    limits: RateLimits,
 }
 
 fn append_refusal(failure: AppendError) -> Refusal {

@@ -104,6 +104,14 @@ impl Refusal {
         Self::Unavailable { reason, retry_after: RETRY_SOON, detail: detail.into() }
     }
 
+    /// What a client hears whose request met limits; `None` if it met none.
+    #[must_use]
+    pub(crate) fn of_limits(limits: &RateLimits) -> Option<Self> {
+        let reason = limits.iter().next()?.reason_code.as_deref().unwrap_or("rate_limited");
+        let detail = format!("the relay dropped data because a quota or rate limit is reached: {reason}");
+        Some(Self::RateLimited { limits: limits.clone(), detail })
+    }
+
     /// What the client is told to keep to; none for most refusals.
     #[must_use]
     pub fn rate_limits(&self) -> RateLimits {

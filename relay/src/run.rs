@@ -36,6 +36,8 @@ use crate::metrics::{self, RelayMetrics};
 use crate::outcome::Outcomes;
 use crate::pipeline::Pipeline;
 use crate::projects::Projects;
+use crate::quota::keeper;
+use crate::quota::table::Quotas;
 use crate::spool::{Committer, Spool, SpoolError};
 use crate::staging::{Staging, StagingError};
 use crate::uplink::{self, UplinkParts, UplinkStatus};
@@ -150,9 +152,9 @@ struct Tasks {
     supervisor: Supervisor,
     stop_http: CancellationToken,
     http: SupervisedTask,
-    /// For the uplink, the admin listener and the certificates: they outlive the requests.
+    /// For the uplink, the keeper of quotas, the admin listener and the certificates: they outlive the requests.
     stop_back: CancellationToken,
-    back: [SupervisedTask; 3],
+    back: [SupervisedTask; 4],
 }
 
 // === impl Tasks ===
@@ -170,15 +172,19 @@ impl Tasks {
         let max_staged_bytes = config.limits.max_staged_bytes.as_usize();
         let staging = Staging::open(&config.data_dir.join("staging"), max_staged_bytes, random)?;
         let outcomes = Outcomes::registered(&mut registry);
-        let server = server(config, &mut registry, spool.clone(), staging, projects.clone(), outcomes.clone());
+        let quotas = Quotas::new(keeper::stored(spool)?, tokio::time::Instant::now());
+        let pipeline = Pipeline::new(config.limits.clone(), quotas.clone(), spool.clone(), outcomes.clone(), random);
+        let server = server(config, &mut registry, pipeline, staging, projects.clone(), outcomes.clone());
         let address = listeners.sdks.local_addr().unwrap_or(config.listen);
         let (status, uplink_status) = watch::channel(UplinkStatus::default());
         let uplink = config.uplink.clone();
-        let parts = UplinkParts { identity, spool: spool.clone(), projects, outcomes, config: uplink, status };
+        let kept = (quotas.clone(), spool.clone());
+        let parts = UplinkParts { identity, spool: spool.clone(), projects, outcomes, quotas, config: uplink, status };
 
         let supervisor = Supervisor::new();
         let (stop_http, stop_back) = (CancellationToken::new(), CancellationToken::new());
         let uplink = supervisor.spawn("uplink", uplink::run(parts, &mut registry, stop_back.clone()));
+        let keeper = supervisor.spawn("quotas", keeper::run(kept.0, kept.1, stop_back.clone()));
         let admin = Admin {
             server: Arc::clone(&server),
             registry,
@@ -199,7 +205,7 @@ impl Tasks {
         let freshening = tls::keep_fresh(listeners.certificates, listeners.hangup, stop_back.clone());
         let certificates = supervisor.spawn("certificates", freshening);
         info!(%address, tls, ready, version = env!("CARGO_PKG_VERSION"), "relay is listening");
-        Ok(Self { supervisor, stop_http, http, stop_back, back: [uplink, admin, certificates] })
+        Ok(Self { supervisor, stop_http, http, stop_back, back: [uplink, keeper, admin, certificates] })
     }
 
     async fn stop(self) {
@@ -227,7 +233,7 @@ async fn serve_until(
 fn server(
     config: &RelayConfig,
     registry: &mut Registry,
-    spool: Spool,
+    pipeline: Pipeline,
     staging: Staging,
     projects: Projects,
     outcomes: Outcomes,
@@ -239,7 +245,7 @@ fn server(
         staging,
         random,
         projects,
-        pipeline: Pipeline::new(config.limits.clone(), spool, outcomes.clone(), random),
+        pipeline,
         outcomes,
         metrics: RelayMetrics::registered(registry),
         clock: Timestamp::now,

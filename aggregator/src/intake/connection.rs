@@ -85,6 +85,15 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
     if let Err(error) = shared.intake.fleet.touch(relay_id, Some(&version), Timestamp::now()).await {
         warn!(%error, relay = %relay_id, "can't note that the relay is connected");
     }
+    // Before the relay is told by how many relays it divides limits: it may have joined a moment ago, or all of them are new
+    // to an aggregator that has just started.
+    match shared.intake.fleet.allowed().await {
+        Ok(allowed) => shared.intake.quotas.set_fleet(&allowed),
+        Err(error) => {
+            warn!(%error, "can't read the registry");
+            return Err(Close::new(CloseCode::Internal, "the registry can't be read at the moment"));
+        }
+    }
     let listed = enter(shared, connection, relay, version, spool_id);
     let window_permits = batch::permits(shared.intake.config.window_bytes.as_u64());
     let session = Arc::new(Session {
@@ -96,6 +105,7 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
         stored,
         memory: Semaphore::new(window_permits as usize),
         listed,
+        quotas: shared.intake.quotas.enter(relay_id),
     });
     let span = info_span!("relay", relay = %relay_id);
     let ended = converse(&session, streams, shutdown).instrument(span).await;

@@ -43,7 +43,9 @@ async fn listen(session: &Session, mut receive: RecvStream) -> Result<(), Close>
                     warn!("outcomes of a relay are dropped, nobody takes them any more");
                 }
             }
-            Ok(FromRelay::QuotaUse { .. }) => debug!("use of quotas ignored"),
+            Ok(FromRelay::QuotaUse { is_complete, windows }) => {
+                session.quotas.report(is_complete, &windows, Timestamp::now());
+            }
             Ok(FromRelay::Unknown) => debug!("message of a newer relay ignored"),
             Ok(FromRelay::Hello { .. }) => return Err(Close::new(CloseCode::Protocol, "Hello was said twice")),
             Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),
@@ -78,6 +80,8 @@ async fn tell_all(session: &Session, send: &mut SendStream, shutdown: &Cancellat
     };
     write_frame(send, &welcome, MAX_CONTROL_FRAME).await?;
 
+    // Before the configuration: a relay that is new divides its first windows by the right number.
+    tell_shares(session, send).await?;
     let mut projects = intake.projects.clone();
     let mut told_revision = session.config_revision;
     let mut ticks = interval(WINDOW_INTERVAL);
@@ -101,8 +105,16 @@ async fn tell_all(session: &Session, send: &mut SendStream, shutdown: &Cancellat
                     write_frame(send, &FromAggregator::Window(now), MAX_CONTROL_FRAME).await?;
                 }
             }
+            () = session.quotas.changed() => tell_shares(session, send).await?,
             () = shutdown.cancelled() => return say_goodbye(send).await,
         }
+    }
+}
+
+async fn tell_shares(session: &Session, send: &mut SendStream) -> Result<(), FrameError> {
+    match session.quotas.take_message() {
+        Some(message) => write_frame(send, &message, MAX_CONTROL_FRAME).await,
+        None => Ok(()),
     }
 }
 

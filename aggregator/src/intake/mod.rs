@@ -54,6 +54,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::fleet::{AuthorityError, Fleet};
 use crate::journal::Journal;
+use crate::quota::QuotaAuthority;
 
 pub use config::LinkConfig;
 pub use live::{LiveRelay, LiveRelays};
@@ -107,6 +108,8 @@ pub struct Intake {
     pub projects: watch::Receiver<Arc<ConfigSnapshot>>,
     /// Where relays' outcomes go. When it is full, the control streams wait; when it is closed, outcomes are dropped.
     pub outcomes: mpsc::Sender<(RelayId, Vec<OutcomeCount>)>,
+    /// Divides the limits of quotas among relays.
+    pub quotas: QuotaAuthority,
     /// Shows who is connected.
     pub live: LiveRelays,
     /// Counts.
@@ -237,7 +240,7 @@ fn admit(
 
 /// Cuts off relays that were revoked, and notes who is there. Never returns.
 async fn watch_registry(shared: &Shared) {
-    let Intake { fleet, live, .. } = &shared.intake;
+    let Intake { fleet, live, quotas, .. } = &shared.intake;
     let mut revocations = fleet.subscribe_revocations();
     let mut ticks = interval(REGISTRY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -253,6 +256,7 @@ async fn watch_registry(shared: &Shared) {
         }
         match fleet.allowed().await {
             Ok(allowed) => {
+                quotas.set_fleet(&allowed);
                 for relay in live.cut_all_but(&allowed) {
                     warn!(relay = %relay.relay_id, name = relay.name, "revoked relay cut off");
                 }

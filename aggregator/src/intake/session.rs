@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::Shared;
 use super::live::SessionGuard;
+use crate::quota::QuotaSession;
 
 pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,4 +36,6 @@ pub(super) struct Session {
     /// This relay's share of the memory for batches.
     pub(super) memory: Semaphore,
     pub(super) listed: SessionGuard,
+    /// Its shares of quotas.
+    pub(super) quotas: QuotaSession,
 }

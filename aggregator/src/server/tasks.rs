@@ -31,6 +31,7 @@ use crate::issues::Issues;
 use crate::metrics;
 use crate::process::{ProcessMetrics, Worker, relay_outcomes};
 use crate::query::Query;
+use crate::quota::QuotaAuthority;
 use crate::stores::Registry;
 use crate::web::{self, WebState};
 
@@ -154,6 +155,7 @@ fn intake(
         journal: stores.journal.clone(),
         projects: stores.registry.projects.watch(),
         outcomes,
+        quotas: QuotaAuthority::new(stores.registry.projects.watch(), Timestamp::now()),
         live,
         metrics: IntakeMetrics::register(prometheus),
         addresses: config.advertised(),

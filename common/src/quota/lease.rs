@@ -163,7 +163,14 @@ mod tests {
     use super::*;
 
     fn share(granted: u64) -> WindowShare {
-        WindowShare { bucket: bucket(), number: WindowNumber(3), granted, is_exhausted: false, is_recalled: false }
+        WindowShare {
+            bucket: bucket(),
+            number: WindowNumber(3),
+            granted,
+            is_exhausted: false,
+            is_recalled: false,
+            base: None,
+        }
     }
 
     fn bucket() -> QuotaBucket {

@@ -202,6 +202,7 @@ impl<R: Copy + Ord> WindowLedger<R> {
             granted: self.holdings.get(&relay).map_or(0, |holding| holding.granted),
             is_exhausted: self.is_exhausted,
             is_recalled,
+            base: self.holdings.get(&relay).map(|holding| holding.base).filter(|_| is_recalled),
         }
     }
 

@@ -70,6 +70,10 @@ pub struct WindowShare {
     /// Another relay needs it: give back what is not needed soon.
     #[serde(default)]
     pub is_recalled: bool,
+    /// With a recall: what the relay is taken to have given itself. A relay that has not begun the window begins it with
+    /// this, to give most of it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
 }
 
 // === impl QuotaBucket ===

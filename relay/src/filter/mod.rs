@@ -48,6 +48,11 @@ impl<'t> Filtered<'t> {
         self.opened
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(opened: Opened<'t>) -> Self {
+        Self { opened, dropped: Dropped::default() }
+    }
+
     /// What was dropped.
     pub(crate) fn take_dropped(&mut self) -> Dropped {
         std::mem::take(&mut self.dropped)

@@ -37,15 +37,19 @@ struct ErrorBody<'a> {
     causes: &'a [&'a str],
 }
 
-/// 200 with the event's id, or `{}` where nothing made an event.
+/// 200 with the event's id, or `{}` where nothing made an event; 429 where any limit was met, although the rest is stored: SDKs
+/// that do not look for the header on a 200 would never learn of it.
 pub(crate) fn stored(taken: &Taken) -> Response<Body> {
     let body = match taken.event_id {
         Some(id) => format!("{{\"id\":\"{id}\"}}"),
         None => "{}".to_owned(),
     };
-    let mut response = json(StatusCode::OK, body);
-    tell_limits(&mut response, &taken.limits);
-    response
+    unless_limited(&taken.limits, json(StatusCode::OK, body))
+}
+
+/// An answer to a request that was taken; 429 instead if it met a limit.
+pub(crate) fn unless_limited(limits: &RateLimits, response: Response<Body>) -> Response<Body> {
+    Refusal::of_limits(limits).map_or(response, IntoResponse::into_response)
 }
 
 /// 200 with the event's id as crash reporters show it: a hyphenated UUID as text.
@@ -63,12 +67,11 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// 200 with an image, for pages that post by loading one.
+/// 200 with an image, for pages that post by loading one; 429 as [`stored`] has it.
 pub(crate) fn pixel(taken: &Taken) -> Response<Body> {
     let mut response = Response::new(Body::from(Bytes::from_static(PIXEL)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));
-    tell_limits(&mut response, &taken.limits);
-    response
+    unless_limited(&taken.limits, response)
 }
 
 /// A JSON text under a status.

@@ -115,11 +115,12 @@ impl<'a> Request<'a> {
     /// Starts with path and spool.
     ///
     /// # Errors
-    /// 400 for a path that names no project; 429 while the spool is full.
+    /// 400 for a path that names no project; 429 for an address that makes too many requests, and while the spool is full.
     pub(crate) fn new(server: &'a Server, head: &'a Parts, path_project: Option<&str>) -> Result<Self, Refusal> {
         let path_project = path_project
             .map(|text| text.parse().map_err(|error| Refusal::malformed("project_id", format!("{error} in the path"))))
             .transpose()?;
+        server.pipeline.rates().check_address(sender::address_of(head, &server.config.trusted_proxies))?;
         if !server.pipeline.spool().has_room() {
             return Err(Refusal::SpoolFull);
         }
@@ -146,12 +147,13 @@ impl<'a> Request<'a> {
     /// Looks up these credentials.
     ///
     /// # Errors
-    /// What [`access::authorise`] refuses.
+    /// What [`access::authorise`] refuses; 429 for a key that is used too often.
     pub(crate) fn admit(&self, credentials: Credentials) -> Result<Authorised, Refusal> {
         let projects = self.server.projects.current();
         let origin = Origin::of_request(&self.head.headers);
         let project =
             access::authorise(projects.as_deref(), &credentials.public_key, self.path_project, origin.as_ref())?;
+        self.server.pipeline.rates().check_key(&credentials.public_key, project.config.id)?;
         Ok(Authorised { credentials, project })
     }
 

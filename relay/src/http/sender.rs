@@ -2,6 +2,8 @@
 //!
 //! Bounds: as many headers as `[http] max_headers` lets through, in the bytes of `max_head_bytes`.
 
+use std::net::IpAddr;
+
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 
@@ -15,7 +17,6 @@ const CLIENT_HINTS: &str = "sec-ch-ua";
 /// The sender of a request.
 pub(crate) fn of_request(head: &Parts, trusted_proxies: &[Network]) -> Sender {
     let text = |value: &axum::http::HeaderValue| Some(value.to_str().ok()?.into());
-    let peer = head.extensions.get::<Peer>();
     let client_hints = head
         .headers
         .iter()
@@ -23,10 +24,16 @@ pub(crate) fn of_request(head: &Parts, trusted_proxies: &[Network]) -> Sender {
         .filter_map(|(name, value)| Some((name.as_str().into(), text(value)?)))
         .collect();
     Sender {
-        address: peer.map(|peer| client_address::of_request(peer.0.ip(), &head.headers, trusted_proxies)),
+        address: address_of(head, trusted_proxies),
         user_agent: head.headers.get(USER_AGENT).and_then(text),
         client_hints,
     }
+}
+
+/// The client's address: the peer's, or what a trusted proxy says.
+pub(crate) fn address_of(head: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
+    let peer = head.extensions.get::<Peer>()?;
+    Some(client_address::of_request(peer.0.ip(), &head.headers, trusted_proxies))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use picket_common::record::{Record, RecordReader};
 use tower::ServiceExt;
 
 use super::*;
+use crate::quota::table::Quotas;
 use crate::run::random;
 use crate::spool::{Committer, Oversized, ReadLimit, Spool, SpoolConfig};
 use crate::staging::Staging;
@@ -26,6 +27,7 @@ mod check_ins;
 mod crashes;
 mod integrations;
 mod large_bodies;
+mod limits;
 mod pages;
 mod security;
 mod sizes;
@@ -55,7 +57,7 @@ fn relay_with(limits: LimitsConfig, spool_config: &SpoolConfig) -> Relay {
         staging: Staging::open(&directory.path().join("staging"), 1 << 30, random).unwrap(),
         random,
         projects: Projects::open(spool.clone()).unwrap(),
-        pipeline: Pipeline::new(limits, spool.clone(), outcomes.clone(), || Some([7; 16])),
+        pipeline: Pipeline::new(limits, Quotas::default(), spool.clone(), outcomes.clone(), || Some([7; 16])),
         outcomes,
         metrics: RelayMetrics::registered(&mut crate::metrics::registry()),
         clock: || Timestamp::from_millis(1_763_820_306_789),

@@ -2,10 +2,10 @@
 //!
 //! - [`enforce`]: sizes and numbers of items, by type. One offending item refuses the whole envelope (413, naming the type).
 //! - [`memory`]: the process-wide budget for bodies in flight.
-//!
-//! Rates (requests per key, project, address) are not here yet.
+//! - [`rates`]: requests a second, by who makes them; asked by the HTTP layer before a body is read.
 
 pub mod memory;
+pub mod rates;
 
 use picket_common::envelope::{Envelope, Item, ItemType};
 

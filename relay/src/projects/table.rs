@@ -8,6 +8,7 @@ use picket_common::pii::PiiError;
 use picket_common::project_config::{ConfigSnapshot, ProjectConfig};
 
 use crate::filter::compiled::Filters;
+use crate::quota::compiled::ProjectQuotas;
 use crate::scrub::Scrubber;
 
 /// A project with what is made of its configuration, once per version of it, when it is first needed.
@@ -17,6 +18,7 @@ pub struct Project {
     pub config: ProjectConfig,
     filters: OnceLock<Filters>,
     scrubber: OnceLock<Result<Scrubber, PiiError>>,
+    quotas: OnceLock<ProjectQuotas>,
 }
 
 /// What a public key stands for at the moment.
@@ -44,7 +46,12 @@ impl Project {
     /// A project with nothing made yet.
     #[must_use]
     pub const fn new(config: ProjectConfig) -> Self {
-        Self { config, filters: OnceLock::new(), scrubber: OnceLock::new() }
+        Self { config, filters: OnceLock::new(), quotas: OnceLock::new(), scrubber: OnceLock::new() }
+    }
+
+    /// Its quotas.
+    pub fn quotas(&self) -> &ProjectQuotas {
+        self.quotas.get_or_init(|| ProjectQuotas::new(&self.config))
     }
 
     /// Its inbound filters.

@@ -20,7 +20,7 @@
 //! ├─ headers     first sequence: u64 BE -> JSON of the BatchHeader and the oldest received_at
 //! ├─ batches     first sequence: u64 BE -> payload: zstd frame of records (picket_common::record), in blob files
 //! ├─ state       format_version, spool_id, next_sequence: u64 BE, sealed_before_contact: u64 BE,
-//! │              project_configuration, quarantine
+//! │              project_configuration, quotas, quarantine
 //! └─ quarantine  first sequence: u64 BE -> why, header and payload of a batch set aside
 //! ```
 //! The checksum of a payload is in its header (CRC-32C), checked whenever the payload is read.
@@ -78,6 +78,7 @@ use usage::Counters;
 /// The on-disk format this version writes and reads.
 const FORMAT_VERSION: u32 = 1;
 const STATE_PROJECTS: &[u8] = b"project_configuration";
+const STATE_QUOTAS: &[u8] = b"quotas";
 /// See [`Spool::sealed_before_contact`].
 const STATE_CONTACT: &[u8] = b"sealed_before_contact";
 /// The value of [`STATE_CONTACT`] from a contact until the next opening.
@@ -289,6 +290,23 @@ impl Spool {
     pub(crate) fn put_project_configuration(&self, encoded: &[u8]) -> Result<(), SpoolError> {
         self.shared.refuse_if_failed()?;
         self.shared.store.put_state(&[(STATE_PROJECTS, encoded)])
+    }
+
+    /// The shares of quotas, as [`Self::put_quota_state`] got them last. Blocking.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if they can't be read.
+    pub(crate) fn quota_state(&self) -> Result<Option<Vec<u8>>, SpoolError> {
+        self.shared.store.state(STATE_QUOTAS)
+    }
+
+    /// Stores the shares of quotas, not synced: after a power cut they may be some seconds old. Blocking.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if they can't be written; the former ones then stay.
+    pub(crate) fn put_quota_state(&self, encoded: &[u8]) -> Result<(), SpoolError> {
+        self.shared.refuse_if_failed()?;
+        self.shared.store.put_state_unsynced(STATE_QUOTAS, encoded)
     }
 
     /// Registers the spool's metrics (`spool_…`); the registry's prefix is the caller's.

@@ -128,6 +128,13 @@ impl Store {
             .map_err(|source| SpoolError::Storage { action: "write its state", source })
     }
 
+    /// Writes state that may be older after a power cut; a process that is killed loses nothing of it.
+    pub(super) fn put_state_unsynced(&self, key: &[u8], value: &[u8]) -> Result<(), SpoolError> {
+        self.db
+            .put_cf(self.family(CF_STATE), key, value)
+            .map_err(|source| SpoolError::Storage { action: "write its state", source })
+    }
+
     /// Writes a sealed batch and the next free sequence, all or nothing; on disk when it returns.
     pub(super) fn commit(&self, stored: &StoredHeader, payload: &[u8]) -> Result<(), CommitError> {
         let key = stored.header.first.to_key();

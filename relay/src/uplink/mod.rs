@@ -52,6 +52,7 @@ pub use status::UplinkStatus;
 use crate::identity_store::RelayIdentity;
 use crate::outcome::Outcomes;
 use crate::projects::Projects;
+use crate::quota::table::{Link as QuotaLink, Quotas};
 use crate::spool::Spool;
 use backoff::Backoff;
 use dial::{Dialled, dial, quic_config};
@@ -71,6 +72,8 @@ pub struct UplinkParts {
     pub projects: Projects,
     /// Counts to report.
     pub outcomes: Outcomes,
+    /// The shares of quotas, which the aggregator divides.
+    pub quotas: Quotas,
     /// The `[uplink]` section.
     pub config: UplinkConfig,
     /// Where the status is shown.
@@ -98,6 +101,7 @@ struct Link {
     spool: Spool,
     projects: Projects,
     outcomes: Outcomes,
+    quotas: Quotas,
     config: UplinkConfig,
     status: StatusBoard,
     metrics: UplinkMetrics,
@@ -128,13 +132,14 @@ enum Round {
 
 impl Link {
     fn new(parts: UplinkParts, metrics: UplinkMetrics, random: fn() -> u64) -> Self {
-        let UplinkParts { identity, spool, projects, outcomes, config, status } = parts;
+        let UplinkParts { identity, spool, projects, outcomes, quotas, config, status } = parts;
         let memory = Memory { highest_sent: spool.sealed_before_contact(), has_progressed: false, reported: None };
         Self {
             identity,
             spool,
             projects,
             outcomes,
+            quotas,
             config,
             status: StatusBoard::new(status),
             metrics,
@@ -212,7 +217,10 @@ impl Link {
                 self.lock().reported = None;
                 self.metrics.connected.set(1);
                 self.status.connected(address, Timestamp::now());
-                session.run(stop).await
+                self.quotas.set_link(QuotaLink::Up);
+                let ended = session.run(stop).await;
+                self.quotas.set_link(QuotaLink::Down);
+                ended
             }
             Err(error) => Err(error),
         };

@@ -12,8 +12,9 @@
 //! What it does not do: connect, or decide when to connect again ([`super`]).
 
 use picket_common::ids::Sequence;
+use picket_common::quota::window::WindowUse;
 use picket_common::timestamp::Timestamp;
-use picket_common::wire::control::{RelayStatistics, Window};
+use picket_common::wire::control::{MAX_QUOTA_WINDOWS, RelayStatistics, Window};
 use picket_common::wire::{
     BatchReply, FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, NackReason, PROTOCOL_VERSION, read_frame,
     write_frame,
@@ -93,6 +94,7 @@ impl<'a> Session<'a> {
     }
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<Ended, LinkError> {
+        self.report_quotas(self.link.quotas.take_whole_report(Timestamp::now(), Instant::now())).await?;
         let mut ticks = interval(self.link.config.statistics_interval.get());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -117,6 +119,9 @@ impl<'a> Session<'a> {
                 _ = self.committed.changed() => {}
                 // Not while the window is full: what is due could not be sent, and the branch would be ready for ever.
                 () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() && has_room => {}
+                () = self.link.quotas.due() => {
+                    self.report_quotas(self.link.quotas.take_report(Instant::now())).await?;
+                }
                 _ = ticks.tick() => self.report().await?,
             }
         }
@@ -241,7 +246,7 @@ impl<'a> Session<'a> {
             FromAggregator::Welcome { .. } => {
                 return Err(LinkError::Protocol("a second welcome".to_owned()));
             }
-            FromAggregator::QuotaShares { .. } => tracing::debug!("shares of quotas ignored"),
+            FromAggregator::QuotaShares { relays, windows } => self.link.quotas.apply(relays, &windows),
             FromAggregator::Unknown => tracing::debug!("message of a newer aggregator ignored"),
         }
         Ok(Heard::Other)
@@ -277,6 +282,16 @@ impl<'a> Session<'a> {
             self.link.outcomes.put_back(counts);
         }
         told
+    }
+
+    /// Says what was admitted under quotas; the last part of it says that it is all.
+    async fn report_quotas(&mut self, mut windows: Vec<WindowUse>) -> Result<(), LinkError> {
+        while windows.len() > MAX_QUOTA_WINDOWS {
+            let rest = windows.split_off(MAX_QUOTA_WINDOWS);
+            let part = std::mem::replace(&mut windows, rest);
+            self.tell(&FromRelay::QuotaUse { is_complete: false, windows: part }).await?;
+        }
+        self.tell(&FromRelay::QuotaUse { is_complete: true, windows }).await
     }
 
     async fn tell(&mut self, message: &FromRelay) -> Result<(), LinkError> {

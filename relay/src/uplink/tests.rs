@@ -86,6 +86,7 @@ impl Relay {
             spool: self.spool.clone(),
             projects: self.projects.clone(),
             outcomes: self.outcomes.clone(),
+            quotas: Quotas::default(),
             config,
             status: sender,
         };

@@ -26,6 +26,7 @@ use crate::database::Database;
 use crate::fleet::{Authority, Fleet};
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
 use crate::journal::{Journal, JournalCommitter, JournalConfig};
+use crate::quota::QuotaAuthority;
 use picket_common::wire::CloseCode;
 
 /// Nothing in these tests takes near so long; it turns a hang into a failure.
@@ -67,6 +68,7 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
         config,
         fleet: fleet.clone(),
         journal: journal.clone(),
+        quotas: QuotaAuthority::new(watched.clone(), Timestamp::now()),
         projects: watched,
         outcomes: outcome_sink,
         live: live.clone(),
@@ -210,8 +212,14 @@ pub(super) struct RelaySession {
 
 impl RelaySession {
     /// The next control message.
+    /// The next message that is not about quotas: those come whenever the number of relays changes.
     pub(super) async fn hear(&mut self) -> FromAggregator {
-        soon(read_frame(&mut self.receive, MAX_CONTROL_FRAME)).await.unwrap()
+        loop {
+            match soon(read_frame(&mut self.receive, MAX_CONTROL_FRAME)).await.unwrap() {
+                FromAggregator::QuotaShares { .. } => {}
+                message => return message,
+            }
+        }
     }
 
     pub(super) async fn welcomed(mut self) -> Self {

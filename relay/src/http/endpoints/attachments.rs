@@ -38,11 +38,7 @@ async fn attachments(
     let mut exchange = Exchange::begin(server, Endpoint::Attachments, request);
     let (project, event) = segments(path);
     let result = receive(&mut exchange, &project, &event).await;
-    let created = |taken: Taken| {
-        let mut response = answer::empty(StatusCode::CREATED);
-        answer::tell_limits(&mut response, &taken.limits);
-        response
-    };
+    let created = |taken: Taken| answer::unless_limited(&taken.limits, answer::empty(StatusCode::CREATED));
     exchange.end(result.map(created)).await
 }
 

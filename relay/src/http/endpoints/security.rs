@@ -35,11 +35,7 @@ pub(in crate::http) fn routes() -> Router<Arc<Server>> {
 async fn security(State(server): State<Arc<Server>>, path: Segments<String>, request: HttpRequest) -> Response<Body> {
     let mut exchange = Exchange::begin(server, Endpoint::Security, request);
     let result = receive(&mut exchange, &segments(path)).await;
-    let taken = |limits: RateLimits| {
-        let mut response = answer::empty(StatusCode::OK);
-        answer::tell_limits(&mut response, &limits);
-        response
-    };
+    let taken = |limits: RateLimits| answer::unless_limited(&limits, answer::empty(StatusCode::OK));
     exchange.end(result.map(taken)).await
 }
 

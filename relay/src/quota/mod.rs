@@ -1,0 +1,171 @@
+//! Quotas: how much of which category a project, a key or the organisation may send, and protection against sudden floods.
+//!
+//! Invariants:
+//! - quota is counted here, before any queue, and nowhere else; what is refused costs no disk;
+//! - an item is charged to all quotas that count it or to none;
+//! - a request goes on with the items that are admitted. The others are counted as
+//!   [`rate_limited`](Outcome::RateLimited) with the quota's reason, and the client hears of the limits (429 where the endpoint
+//!   answers that) although the rest is stored;
+//! - the answer comes from memory, whether or not an aggregator can be reached. How relays share a limit is told in
+//!   [`picket_common::quota`].
+//!
+//! | module | what |
+//! | --- | --- |
+//! | here | which items are charged for what, and what goes with a refused event |
+//! | [`compiled`] | a project's quotas, by key |
+//! | [`table`] | the shares of all windows, and the baselines of projects |
+//! | [`spike`] | what is usual for a project, and what is a flood |
+//! | [`keeper`] | writes the table down, so that a restart does not double a share |
+
+pub mod compiled;
+pub mod keeper;
+pub mod spike;
+pub mod table;
+
+use std::sync::Arc;
+
+use picket_common::category::DataCategory;
+use picket_common::envelope::{Item, ItemType};
+use picket_common::outcome::{Outcome, Reason};
+
+use crate::dropped::Dropped;
+use crate::filter::{Filtered, goes_with_an_event};
+use crate::limit::rates::Rates;
+use crate::opened::Opened;
+use crate::rate_limit::{RateLimit, RateLimits};
+use table::Quotas;
+
+/// A submission whose items are within their quotas; it may have none left.
+#[derive(Debug)]
+pub struct Admitted<'t> {
+    opened: Opened<'t>,
+    dropped: Dropped,
+    limits: RateLimits,
+}
+
+impl<'t> Admitted<'t> {
+    /// For the next stage.
+    pub(crate) fn into_opened(self) -> Opened<'t> {
+        self.opened
+    }
+
+    /// What was refused.
+    pub(crate) fn take_dropped(&mut self) -> Dropped {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// The limits that were met.
+    pub(crate) fn take_limits(&mut self) -> RateLimits {
+        std::mem::take(&mut self.limits)
+    }
+}
+
+/// Checks and charges the rates of categories and the quotas.
+#[must_use]
+pub fn admit<'t>(filtered: Filtered<'t>, quotas: &Quotas, rates: &Rates) -> Admitted<'t> {
+    let mut admission = Admission {
+        admitted: Admitted {
+            opened: filtered.into_opened(),
+            dropped: Dropped::default(),
+            limits: RateLimits::default(),
+        },
+        quotas,
+        rates,
+    };
+    admission.charge_event();
+    admission.charge_others();
+    admission.admitted
+}
+
+/// A request on its way through the quotas.
+struct Admission<'q, 't> {
+    admitted: Admitted<'t>,
+    quotas: &'q Quotas,
+    rates: &'q Rates,
+}
+
+impl Admission<'_, '_> {
+    /// The event of the request, as one: whatever it is made of, it counts once.
+    fn charge_event(&mut self) {
+        let event = self.admitted.opened.bare_items().find(|item| is_event(item));
+        let Some(category) = event.map(event_category) else { return };
+        if let Err(limit) = self.charge(&[(category, 1)]) {
+            self.refuse(limit, |item| is_event(item) || goes_with_an_event(item.item_type()));
+        }
+    }
+
+    /// Everything else, item by item.
+    fn charge_others(&mut self) {
+        let amounts: Vec<_> = self.admitted.opened.bare_items().map(amounts_of).collect();
+        let refused: Vec<Option<RateLimit>> = amounts.into_iter().map(|amounts| self.charge(&amounts?).err()).collect();
+        if refused.iter().all(Option::is_none) {
+            return;
+        }
+        let Admitted { opened, dropped, limits } = &mut self.admitted;
+        let mut refused = refused.into_iter();
+        opened.items.retain(|opened| {
+            let Some(limit) = refused.next().flatten() else { return true };
+            dropped.note(Outcome::RateLimited, reason_of(&limit), [&opened.item]);
+            note(limits, limit);
+            false
+        });
+    }
+
+    fn charge(&self, amounts: &[(DataCategory, u64)]) -> Result<(), RateLimit> {
+        let submission = &self.admitted.opened.submission;
+        let project = Arc::clone(&submission.project);
+        self.rates.check_item(project.config.id, amounts)?;
+        let of_key = project.quotas().of(&submission.public_key);
+        self.quotas.charge(&project.config, of_key, amounts, submission.received_at)
+    }
+
+    fn refuse(&mut self, limit: RateLimit, goes: impl Fn(&Item) -> bool) {
+        let Admitted { opened, dropped, limits } = &mut self.admitted;
+        dropped.note(Outcome::RateLimited, reason_of(&limit), opened.bare_items().filter(|item| goes(item)));
+        opened.items.retain(|opened| !goes(&opened.item));
+        note(limits, limit);
+    }
+}
+
+/// Several items may have met the same limit.
+fn note(limits: &mut RateLimits, limit: RateLimit) {
+    if !limits.iter().any(|noted| *noted == limit) {
+        limits.push(limit);
+    }
+}
+
+fn reason_of(limit: &RateLimit) -> Reason {
+    limit.reason_code.clone().unwrap_or(Reason::Borrowed("quota_exceeded"))
+}
+
+/// Whether an item is an event, or becomes one, as crash dumps do.
+fn is_event(item: &Item) -> bool {
+    item.creates_event()
+}
+
+/// What an event counts as: a crash dump that is to become an event counts as an error.
+const fn event_category(item: &Item) -> DataCategory {
+    match item.item_type() {
+        ItemType::Attachment | ItemType::UnrealReport => DataCategory::Error,
+        other => other.category(),
+    }
+}
+
+/// What an item counts as beside the event; `None` for what is not counted, or was counted with it.
+///
+/// A crash dump is not charged as an attachment: over the limit of attachments it must still become its event.
+fn amounts_of(item: &Item) -> Option<Vec<(DataCategory, u64)>> {
+    if is_event(item) {
+        return None;
+    }
+    match item.item_type() {
+        ItemType::ClientReport | ItemType::FormData => None,
+        ItemType::Attachment => {
+            Some(vec![(DataCategory::Attachment, item.quantity()), (DataCategory::AttachmentItem, 1)])
+        }
+        other => Some(vec![(other.category(), item.quantity())]),
+    }
+}
+
+#[cfg(test)]
+mod tests;

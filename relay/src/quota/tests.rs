@@ -1,0 +1,215 @@
+//! Requests against quotas, and the table against an aggregator that the test plays.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use picket_common::envelope::Envelope;
+use picket_common::ids::{ProjectId, PublicKey};
+use picket_common::project_config::{KeyConfig, ProjectConfig};
+use picket_common::quota::window::{WindowShare, WindowUse};
+use picket_common::timestamp::Timestamp;
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::keeper::Ending;
+use super::table::{Link, Quotas};
+use super::*;
+use crate::limit::rates::RatesConfig;
+use crate::projects::Project;
+
+/// The beginning of a window of a minute, an hour or a day.
+const NOW: Timestamp = Timestamp::from_millis(1_763_769_600_000);
+
+fn key() -> PublicKey {
+    PublicKey::from_random([1; 16])
+}
+
+fn project(settings: Json) -> Arc<Project> {
+    let config = ProjectConfig {
+        id: ProjectId::new(7),
+        slug: "shop".to_owned(),
+        keys: vec![KeyConfig { public_key: key(), enabled: true }],
+        settings: serde_json::from_value(settings).unwrap(),
+    };
+    Arc::new(Project::new(config))
+}
+
+fn with_quotas(quotas: Json) -> Arc<Project> {
+    project(json!({ "quotas": quotas }))
+}
+
+/// What is left of an envelope, what was refused under which reasons, and the header that tells.
+fn send(
+    quotas: &Quotas,
+    project: &Arc<Project>,
+    items: &[(&str, &str)],
+) -> (Vec<String>, Vec<(String, String, u64)>, String) {
+    let mut envelope = Envelope::empty();
+    for (name, payload) in items {
+        envelope.push(Item::new(ItemType::from_name(name), Bytes::from((*payload).to_owned())));
+    }
+    let mut submission = crate::submission::Submission::for_tests(Envelope::empty());
+    submission.project = Arc::clone(project);
+    submission.received_at = NOW;
+    let items =
+        envelope.take_items().into_iter().map(|item| crate::opened::OpenedItem { item, document: None }).collect();
+    let mut admitted =
+        admit(Filtered::for_tests(Opened { submission, items }), quotas, &Rates::new(&RatesConfig::default()));
+    let mut refused = Vec::new();
+    for (outcome, reason, tally) in admitted.take_dropped().iter() {
+        assert_eq!(outcome, Outcome::RateLimited);
+        refused.extend(tally.iter().map(|(category, quantity)| (reason.to_string(), category.to_string(), quantity)));
+    }
+    let header = admitted.take_limits().header_value();
+    let left = admitted.into_opened().bare_items().map(|item| item.item_type().as_str().to_owned()).collect();
+    (left, refused, header)
+}
+
+fn errors_admitted(quotas: &Quotas, project: &Arc<Project>, tries: usize) -> usize {
+    (0..tries).filter(|_| !send(quotas, project, &[("event", "{}")]).0.is_empty()).count()
+}
+
+#[test]
+fn a_project_without_quotas_is_not_limited() {
+    let (left, refused, header) =
+        send(&Quotas::default(), &with_quotas(json!([])), &[("event", "{}"), ("session", "{}")]);
+    assert_eq!((left.len(), refused.len(), header.as_str()), (2, 0, ""));
+}
+
+#[test]
+fn a_refused_event_takes_its_companions_with_it_and_nothing_else() {
+    let closed = with_quotas(json!([{"limit": 0, "categories": ["error"], "reasonCode": "closed"}]));
+    let items =
+        [("event", "{}"), ("attachment", "12345"), ("user_report", "{}"), ("session", "{}"), ("client_report", "{}")];
+    let (left, refused, header) = send(&Quotas::default(), &closed, &items);
+    assert_eq!(left, ["session", "client_report"]);
+    let expected = [("error", 1), ("attachment", 5), ("feedback", 1)];
+    assert_eq!(refused, expected.map(|(category, quantity)| ("closed".to_owned(), category.to_owned(), quantity)));
+    assert_eq!(header, "60:error:organization:closed");
+}
+
+#[test]
+fn a_quota_admits_its_limit_and_tells_when_the_window_ends() {
+    let quotas = Quotas::default();
+    let three = with_quotas(json!([{"id": "q", "limit": 3, "window": 120, "scope": "key", "categories": ["error"]}]));
+    assert_eq!(errors_admitted(&quotas, &three, 5), 3);
+    assert_eq!(send(&quotas, &three, &[("event", "{}")]).2, "120:error:key:quota_exceeded");
+    let day = with_quotas(json!([{"id": "d", "limit": 1, "window": 86_400}]));
+    assert_eq!(errors_admitted(&quotas, &day, 1), 1);
+    assert_eq!(send(&quotas, &day, &[("event", "{}")]).2, "300::organization:quota_exceeded");
+}
+
+#[test]
+fn attachments_are_counted_in_bytes_and_in_items() {
+    let quotas = Quotas::default();
+    let bytes = with_quotas(json!([{"id": "b", "limit": 8, "window": 60, "categories": ["attachment"]}]));
+    let (left, refused, _) =
+        send(&quotas, &bytes, &[("event", "{}"), ("attachment", "12345"), ("attachment", "12345")]);
+    assert_eq!(left, ["event", "attachment"]);
+    assert_eq!(refused, [("quota_exceeded".to_owned(), "attachment".to_owned(), 5)]);
+    let items = with_quotas(json!([{"id": "i", "limit": 1, "window": 60, "categories": ["attachment_item"]}]));
+    assert_eq!(send(&quotas, &items, &[("attachment", "12345"), ("attachment", "1")]).0, ["attachment"]);
+}
+
+#[test]
+fn an_item_is_charged_to_all_its_quotas_or_to_none() {
+    let quotas = Quotas::default();
+    let small = json!({"id": "small", "limit": 2, "window": 60, "categories": ["error"]});
+    let large = json!({"id": "large", "limit": 3, "window": 60, "categories": ["error", "session"]});
+    let both = with_quotas(json!([large, small]));
+    assert_eq!(errors_admitted(&quotas, &both, 10), 2);
+    // Had the refused ones been charged to the large quota, nothing would be left of it.
+    assert_eq!(send(&quotas, &both, &[("session", "{}"), ("session", "{}")]).0.len(), 1);
+}
+
+#[test]
+fn a_crash_dump_passes_a_limit_of_attachments_and_counts_as_an_error() {
+    let text = b"{}\n{\"type\":\"attachment\",\"length\":4,\"attachment_type\":\"event.minidump\"}\nMDMP\n";
+    let dump = Envelope::parse(Bytes::from_static(text), 1).unwrap().take_items().remove(0);
+    assert_eq!((is_event(&dump), event_category(&dump), amounts_of(&dump)), (true, DataCategory::Error, None));
+}
+
+#[test]
+fn a_flood_is_refused_where_a_project_is_protected() {
+    let protected = project(json!({"spikeProtection": {"enabled": true, "floor": 10}}));
+    let quotas = Quotas::default();
+    assert_eq!(errors_admitted(&quotas, &protected, 50), 10);
+    let (_, refused, header) = send(&quotas, &protected, &[("event", "{}")]);
+    assert_eq!(refused[0].0, "spike_protection");
+    assert!(header.ends_with(":project:spike_protection"), "{header}");
+    assert_eq!(send(&quotas, &protected, &[("session", "{}")]).0.len(), 1, "sessions are no events");
+}
+
+fn share(told: &WindowUse, granted: u64) -> WindowShare {
+    let (bucket, number) = (told.bucket.clone(), told.number);
+    WindowShare { bucket, number, granted, is_exhausted: false, is_recalled: false, base: None }
+}
+
+#[test]
+fn relays_divide_a_limit_and_use_what_they_are_granted() {
+    let quotas = Quotas::default();
+    quotas.apply(3, &[]);
+    quotas.set_link(Link::Up);
+    let hundred = with_quotas(json!([{"id": "q", "limit": 100, "window": 3600}]));
+    assert_eq!(errors_admitted(&quotas, &hundred, 100), 34);
+    assert_eq!(send(&quotas, &hundred, &[("event", "{}")]).2, "1::organization:quota_exceeded", "more may come soon");
+    let told = quotas.take_report(Instant::now());
+    assert_eq!((told.len(), told[0].base, told[0].used), (1, 34, 34));
+    assert!(told[0].wants > 0 && quotas.take_report(Instant::now()).is_empty());
+    quotas.apply(3, &[share(&told[0], 6)]);
+    assert_eq!(errors_admitted(&quotas, &hundred, 100), 6);
+    quotas.apply(3, &[WindowShare { is_exhausted: true, ..share(&told[0], 6) }]);
+    assert_eq!(send(&quotas, &hundred, &[("event", "{}")]).2, "300::organization:quota_exceeded");
+}
+
+#[test]
+fn a_window_that_was_never_touched_is_given_back_when_it_is_recalled() {
+    let quotas = Quotas::default();
+    let hundred = with_quotas(json!([{"id": "q", "limit": 100, "window": 3600}]));
+    let bucket = hundred.quotas().buckets().next().unwrap();
+    let recall = WindowShare {
+        bucket: picket_common::quota::window::QuotaBucket::clone(bucket),
+        number: bucket.window_at(NOW),
+        granted: 0,
+        is_exhausted: false,
+        is_recalled: true,
+        base: Some(50),
+    };
+    quotas.apply(2, &[recall]);
+    let told = quotas.take_report(Instant::now());
+    assert_eq!((told[0].base, told[0].released), (50, 38));
+    assert_eq!(errors_admitted(&quotas, &hundred, 100), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_low_is_told_soon_and_the_rest_in_time() {
+    let quotas = Quotas::default();
+    let hundred = with_quotas(json!([{"id": "q", "limit": 100, "window": 3600}]));
+    let begun = Instant::now();
+    assert_eq!(errors_admitted(&quotas, &hundred, 1), 1);
+    quotas.due().await;
+    assert!((990..=1010).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    let _ = quotas.take_report(Instant::now());
+    let begun = Instant::now();
+    assert_eq!(errors_admitted(&quotas, &hundred, 200), 99);
+    quotas.due().await;
+    assert!((90..=110).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    let _ = quotas.take_report(Instant::now());
+    assert!(tokio::time::timeout(Duration::from_secs(60), quotas.due()).await.is_err(), "nothing changed");
+}
+
+#[test]
+fn a_restart_does_not_double_a_share() {
+    let hundred = with_quotas(json!([{"id": "q", "limit": 100, "window": 3600}]));
+    let quotas = Quotas::default();
+    assert_eq!(errors_admitted(&quotas, &hundred, 40), 40);
+    let killed = quotas.take_stored(NOW, Ending::Running).unwrap();
+    let stopped = quotas.take_stored(NOW, Ending::Clean).unwrap();
+    assert_eq!(errors_admitted(&Quotas::new(stopped, Instant::now()), &hundred, 100), 60);
+    // What was admitted in the first interval may have been admitted twice more before the kill.
+    assert_eq!(errors_admitted(&Quotas::new(killed, Instant::now()), &hundred, 100), 0);
+    // Once it is quiet, nothing is held back.
+    let _ = quotas.take_stored(NOW, Ending::Running);
+    assert!(quotas.take_stored(NOW, Ending::Running).is_none());
+}
