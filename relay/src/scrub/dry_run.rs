@@ -33,7 +33,7 @@ pub enum DryRunError {
 pub struct DryRun {
     /// The event with its `_meta`.
     pub event: Box<RawValue>,
-    /// What rules did, in the order of the event's keys.
+    /// What rules did, by path.
     pub remarks: Vec<RemarkAt>,
 }
 

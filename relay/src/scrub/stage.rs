@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::scrubber::{Payload, Scrubber};
 use crate::blob::Blob;
-use crate::opened::OpenedItem;
+use crate::opened::{Opened, OpenedItem};
 use crate::quota::Admitted;
 use crate::refusal::Refusal;
 use crate::submission::Submission;
@@ -41,7 +41,10 @@ pub struct Spoolable {
 /// [`Refusal::Unavailable`] if the project's settings can't be compiled: the aggregator checks them, so this relay is older than
 /// it, or they were changed on the way.
 pub fn scrub(admitted: Admitted<'_>) -> Result<Scrubbed, Refusal> {
-    let mut opened = admitted.into_opened();
+    scrub_opened(admitted.into_opened())
+}
+
+pub(super) fn scrub_opened(mut opened: Opened<'_>) -> Result<Scrubbed, Refusal> {
     let project = Arc::clone(&opened.submission.project);
     let scrubber = project.scrubber().map_err(|problem| {
         error!(project_id = %project.config.id, %problem, "the project's scrubbing settings can't be used");
@@ -72,11 +75,12 @@ fn scrub_item(scrubber: &Scrubber, item: &mut Item) {
         _ => return,
     };
     let mut scrubbed = Vec::with_capacity(item.payload().len());
-    // What is no JSON is one text: nobody reads it as what it was meant to be, and it is not kept raw.
+    // What is no JSON is one text: it is nothing that it was meant to be, but it may hold anything.
     let mut document = Document::read(item.payload(), PythonFloats::Refuse).unwrap_or_else(|_| Document {
         value: Value::from(String::from_utf8_lossy(item.payload()).into_owned()),
         ..Document::default()
     });
+    let payload = if document.value.as_object().is_some() { payload } else { Payload::FormData };
     scrubber.scrub(payload, &mut document);
     document.write_json(&mut scrubbed);
     item.set_payload(Bytes::from(scrubbed));

@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
+mod any_event;
 mod compat;
 mod secrets;
+mod stage;
 mod walk;
 
 use picket_common::pii::{ScrubProfile, ScrubSettings};
