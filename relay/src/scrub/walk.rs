@@ -437,9 +437,7 @@ fn redact_image_path(
     rules: &[&PlannedRule],
     by_key: Option<usize>,
 ) -> Option<RedactedText> {
-    let Some(cut) = text.rfind(['/', '\\']) else {
-        return None;
-    };
+    let cut = text.rfind(['/', '\\'])?;
     let (directory, name) = text.split_at(cut);
     let redacted = redact_text(directory, meta, rules, by_key)?;
     let original_chars = redacted.original_chars

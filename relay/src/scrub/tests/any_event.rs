@@ -70,13 +70,13 @@ fn value() -> impl Strategy<Value = Value> {
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
             prop::collection::vec((word(), inner.clone()), 0..4)
                 .prop_map(|pairs| Value::from_iter(pairs.into_iter().map(|(key, value)| json!([key, value])))),
-            prop::collection::btree_map(word(), inner, 0..5).prop_map(|map| Value::from_iter(map)),
+            prop::collection::btree_map(word(), inner, 0..5).prop_map(Value::from_iter),
         ]
     })
 }
 
 fn event() -> impl Strategy<Value = Value> {
-    prop::collection::btree_map(word(), value(), 0..6).prop_map(|map| Value::from_iter(map))
+    prop::collection::btree_map(word(), value(), 0..6).prop_map(Value::from_iter)
 }
 
 /// Checks that each remark on a span lies in the text that it is about.
