@@ -8,11 +8,12 @@ use bytes::Bytes;
 use picket_aggregator::events::EventsStore;
 use picket_aggregator::events::config::ClickHouseConfig;
 use picket_aggregator::events::insert::Block;
-use picket_aggregator::events::row::EventRow;
+use picket_aggregator::events::row::{EventRow, OutcomeRow};
 use picket_common::timestamp::Timestamp;
 use uuid::Uuid;
 
 const HOUR: i64 = 3_600_000;
+const MADE_IN_HOUR: u32 = 1_795_000_000 / 3600 * 3600;
 const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
 /// Six events of two issues over three hours, five users.
@@ -30,7 +31,15 @@ fn block() -> Block {
         })
         .collect();
     let payloads = events.iter().map(|event| Bytes::from(format!("{{\"n\":\"{}\"}}", event.event_id))).collect();
-    Block { events, payloads, outcomes: Vec::new() }
+    let outcomes = vec![OutcomeRow {
+        project_id: 1,
+        hour: MADE_IN_HOUR,
+        category: "error".to_owned(),
+        outcome: "accepted".to_owned(),
+        reason: String::new(),
+        quantity: 6,
+    }];
+    Block { events, payloads, outcomes, made_in_hour: MADE_IN_HOUR }
 }
 
 async fn count(store: &EventsStore, query: &str) -> u64 {
@@ -43,6 +52,7 @@ async fn assert_stored_once(store: &EventsStore, what: &str) {
         "SELECT count() FROM event_payloads",
         "SELECT uniqExact(event_id) FROM events",
         "SELECT sum(count) FROM issue_hourly",
+        "SELECT sum(quantity) FROM outcomes",
     ] {
         assert_eq!(count(store, query).await, 6, "{what}: {query}");
     }
@@ -75,6 +85,12 @@ async fn a_plan_in_doubt_ends_in_each_event_stored_and_counted_once() {
         store.insert_in_doubt(plan, &block, NOW).await.unwrap();
         assert_stored_once(&store, &format!("{table} lost its rows")).await;
     }
+
+    delete_all(&store, "outcomes").await;
+    store.insert_in_doubt(plan, &block, NOW).await.unwrap();
+    assert_stored_once(&store, "the outcomes were lost").await;
+    store.insert_in_doubt(plan, &block, NOW).await.unwrap();
+    assert_stored_once(&store, "the outcomes were added before").await;
 
     // What a kill between a part and the view's part leaves.
     delete_all(&store, "issue_hourly").await;

@@ -24,6 +24,7 @@ pub mod quota;
 pub mod record;
 pub mod security_report;
 pub mod supervision;
+pub mod tally;
 pub mod telemetry;
 pub mod timestamp;
 pub mod tree;

@@ -13,6 +13,11 @@
 //! record {chunk: {blob_id: B, offset: 1 MiB}} body: the bytes after these
 //! record {blobs: [{item: 1, blob_id: B, bytes: n}]}  body: an envelope whose item 1 has an empty payload
 //! ```
+//!
+//! Counts of outcomes travel the same way, so that they are durable, in order and counted once like everything else:
+//! ```text
+//! record {kind: "outcomes"}                       body: JSON, a list of OutcomeCount
+//! ```
 //! Invariants:
 //! - a record is written whole or not at all; reading is bounded by the batch that holds it and never copies the body;
 //! - the record that names a blob is written after all of its chunks are on disk. Chunks that no record names belong to a
@@ -22,14 +27,37 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BlobId, EventId, ProjectId, PublicKey};
+use crate::outcome::OutcomeCount;
 use crate::timestamp::Timestamp;
 
 /// Longest record header that is read. Ours are about 200 bytes; the bound keeps a damaged length from meaning anything.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
+/// What the body of a record is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// An envelope, or a piece of a blob.
+    #[default]
+    Envelope,
+    /// Counts of what ended on the relay.
+    Outcomes,
+}
+
+impl RecordKind {
+    /// Whether it is the ordinary kind, which needs no mention.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_envelope(&self) -> bool {
+        *self == Self::Envelope
+    }
+}
+
 /// What the relay knows of an accepted request beside its body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordHeader {
+    /// What the body is.
+    #[serde(default, skip_serializing_if = "RecordKind::is_envelope")]
+    pub kind: RecordKind,
     /// The project it was accepted for.
     pub project_id: ProjectId,
     /// The key it came under.
@@ -101,6 +129,23 @@ pub enum RecordError {
 }
 
 impl Record {
+    /// A record of counts, sealed at `at`. It is of no project: each count names its own.
+    ///
+    /// # Errors
+    /// [`RecordError::Header`] if the counts can't be encoded, which can't be: they have string keys only.
+    pub fn of_outcomes(counts: &[OutcomeCount], at: Timestamp) -> Result<Self, RecordError> {
+        let header = RecordHeader {
+            kind: RecordKind::Outcomes,
+            project_id: ProjectId::new(0),
+            public_key: PublicKey::from_random([0; 16]),
+            received_at: at,
+            event_id: None,
+            chunk: None,
+            blobs: Vec::new(),
+        };
+        Ok(Self { header, body: Bytes::from(serde_json::to_vec(counts)?) })
+    }
+
     /// Appends the record's encoding to `out`.
     ///
     /// # Errors
@@ -185,6 +230,7 @@ mod tests {
     fn record(body: &[u8]) -> Record {
         Record {
             header: RecordHeader {
+                kind: RecordKind::Envelope,
                 project_id: ProjectId::new(1),
                 public_key: PublicKey::from_random([7; 16]),
                 received_at: Timestamp::from_millis(1_763_820_306_789),

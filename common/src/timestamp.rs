@@ -81,6 +81,13 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// When the hour that it is in began, UTC.
+    #[must_use]
+    pub const fn start_of_hour(self) -> Self {
+        const HOUR_MILLIS: u64 = 3_600_000;
+        Self(self.0 / HOUR_MILLIS * HOUR_MILLIS)
+    }
+
     /// This time and `span` more.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {

@@ -79,6 +79,7 @@ impl Admin {
                 quarantined_batches: usage.quarantined_batches,
                 has_room: spool.has_room(),
             },
+            outcomes_waiting: spool.counts_waiting(),
             uplink: self.uplink.borrow().clone(),
         }
     }

@@ -158,6 +158,7 @@ mod tests {
     use crate::spool::{Oversized, ReadLimit, SpoolConfig};
     use crate::staging::Staging;
     use picket_common::ids::{ProjectId, PublicKey, Sequence};
+    use picket_common::record::RecordKind;
     use picket_common::record::RecordReader;
     use picket_common::timestamp::Timestamp;
 
@@ -177,6 +178,7 @@ mod tests {
 
     fn header() -> RecordHeader {
         RecordHeader {
+            kind: RecordKind::Envelope,
             project_id: ProjectId::new(1),
             public_key: PublicKey::from_random([1; 16]),
             received_at: Timestamp::EPOCH,

@@ -15,7 +15,11 @@ pub struct Dropped(Vec<(Outcome, Reason, Tally)>);
 impl Dropped {
     /// Notes items that end so.
     pub fn note<'a>(&mut self, outcome: Outcome, reason: Reason, items: impl IntoIterator<Item = &'a Item>) {
-        let tally = Tally::of_items(items);
+        self.add(outcome, reason, Tally::of_items(items));
+    }
+
+    /// Adds what was counted already.
+    pub fn add(&mut self, outcome: Outcome, reason: Reason, tally: Tally) {
         if tally.iter().next().is_some() {
             self.0.push((outcome, reason, tally));
         }

@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod blob;
+pub mod client_report;
 pub mod config;
 pub mod crash;
 pub mod dropped;

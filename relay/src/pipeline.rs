@@ -7,12 +7,13 @@
 //! Invariants:
 //! - each stage takes only the type that the stage before it made, so that none can be skipped;
 //! - [`Pipeline::take`] returns `Ok` only after the record is on disk;
-//! - a refused request is counted once for each of its items, here; what a stage drops from a request that is taken is counted
-//!   by that stage; what is spooled is counted by the aggregator.
+//! - a refused request is counted once for each of its items, here; what a stage drops from a request that is taken is noted by
+//!   that stage ([`Dropped`]) and counted in the write that stores the rest; what is spooled is counted by the aggregator.
 
 use std::sync::Arc;
 
 use picket_common::ids::EventId;
+use picket_common::outcome::OutcomeCount;
 use tracing::error;
 
 use crate::blob::{self, BlobError};
@@ -93,10 +94,17 @@ impl Pipeline {
                 Refusal::unavailable("internal", "the relay failed to process the request")
             })??
         };
-        if let Some(spoolable) = prepared.spoolable {
-            self.append(spoolable).await?;
+        let counts = self.outcomes.counts_of(Some(project_id), &prepared.dropped);
+        match prepared.spoolable {
+            Some(spoolable) => {
+                self.append(spoolable, counts.clone()).await?;
+                self.outcomes.show(&counts);
+            }
+            None => {
+                self.outcomes.count(counts);
+                self.outcomes.settle().await;
+            }
         }
-        self.outcomes.dropped(project_id, &prepared.dropped);
         Ok(Taken { event_id: prepared.event_id, limits: prepared.limits })
     }
 
@@ -116,7 +124,7 @@ impl Pipeline {
     }
 
     /// Blobs first: the record that names them makes them count.
-    async fn append(&self, spoolable: Spoolable) -> Result<(), Refusal> {
+    async fn append(&self, spoolable: Spoolable, counts: Vec<OutcomeCount>) -> Result<(), Refusal> {
         let Spoolable { mut record, blobs } = spoolable;
         let bytes: u64 = blobs.iter().map(|blob| blob.payload.len()).sum();
         if bytes > 0 && !self.spool.has_room_for(bytes) {
@@ -126,7 +134,7 @@ impl Pipeline {
             let reference = blob::append(&self.spool, &record.header, blob, self.random).await.map_err(blob_refusal)?;
             record.header.blobs.push(reference);
         }
-        self.spool.append(record).await.map_err(append_refusal)?;
+        self.spool.append_counted(record, counts).await.map_err(append_refusal)?;
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ use crate::http::{self, Server};
 use crate::identity_store::RelayIdentity;
 use crate::limit::memory::MemoryBudget;
 use crate::metrics::{self, RelayMetrics};
-use crate::outcome::Outcomes;
+use crate::outcome::{self, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::projects::Projects;
 use crate::quota::keeper;
@@ -152,9 +152,9 @@ struct Tasks {
     supervisor: Supervisor,
     stop_http: CancellationToken,
     http: SupervisedTask,
-    /// For the uplink, the keeper of quotas, the admin listener and the certificates: they outlive the requests.
+    /// For outcomes, the uplink, the keeper of quotas, the admin listener and the certificates: they outlive the requests.
     stop_back: CancellationToken,
-    back: [SupervisedTask; 4],
+    back: [SupervisedTask; 5],
 }
 
 // === impl Tasks ===
@@ -171,20 +171,23 @@ impl Tasks {
         let projects = Projects::open(spool.clone())?;
         let max_staged_bytes = config.limits.max_staged_bytes.as_usize();
         let staging = Staging::open(&config.data_dir.join("staging"), max_staged_bytes, random)?;
-        let outcomes = Outcomes::registered(&mut registry);
+        let outcomes = Outcomes::new(spool.clone(), Timestamp::now);
+        outcomes.register(&mut registry);
         let quotas = Quotas::new(keeper::stored(spool)?, tokio::time::Instant::now());
         let pipeline = Pipeline::new(config.limits.clone(), quotas.clone(), spool.clone(), outcomes.clone(), random);
-        let server = server(config, &mut registry, pipeline, staging, projects.clone(), outcomes.clone());
+        let server = server(config, &mut registry, pipeline, staging, projects.clone(), outcomes);
         let address = listeners.sdks.local_addr().unwrap_or(config.listen);
         let (status, uplink_status) = watch::channel(UplinkStatus::default());
         let uplink = config.uplink.clone();
         let kept = (quotas.clone(), spool.clone());
-        let parts = UplinkParts { identity, spool: spool.clone(), projects, outcomes, quotas, config: uplink, status };
+        let parts = UplinkParts { identity, spool: spool.clone(), projects, quotas, config: uplink, status };
 
         let supervisor = Supervisor::new();
         let (stop_http, stop_back) = (CancellationToken::new(), CancellationToken::new());
         let uplink = supervisor.spawn("uplink", uplink::run(parts, &mut registry, stop_back.clone()));
         let keeper = supervisor.spawn("quotas", keeper::run(kept.0, kept.1, stop_back.clone()));
+        let sealing = outcome::run(spool.clone(), Timestamp::now, stop_back.clone());
+        let outcomes = supervisor.spawn("outcomes", sealing);
         let admin = Admin {
             server: Arc::clone(&server),
             registry,
@@ -205,7 +208,7 @@ impl Tasks {
         let freshening = tls::keep_fresh(listeners.certificates, listeners.hangup, stop_back.clone());
         let certificates = supervisor.spawn("certificates", freshening);
         info!(%address, tls, ready, version = env!("CARGO_PKG_VERSION"), "relay is listening");
-        Ok(Self { supervisor, stop_http, http, stop_back, back: [uplink, keeper, admin, certificates] })
+        Ok(Self { supervisor, stop_http, http, stop_back, back: [outcomes, uplink, keeper, admin, certificates] })
     }
 
     async fn stop(self) {

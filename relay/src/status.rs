@@ -43,6 +43,9 @@ pub struct RelayStatus {
     pub in_flight_bytes: u64,
     /// What waits for an aggregator.
     pub spool: SpoolStatus,
+    /// Counts of outcomes that are on disk and in no batch yet.
+    #[serde(default)]
+    pub outcomes_waiting: u64,
     /// The link to the aggregator.
     pub uplink: UplinkStatus,
 }
@@ -190,6 +193,7 @@ mod tests {
                 quarantined_batches: 0,
                 has_room: true,
             },
+            outcomes_waiting: 0,
             uplink: UplinkStatus::default(),
         }
     }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Each step may itself be cut off and repeated, and has limited time. Only plans in doubt come here: it reads the ids of a
-//! partition. Not resolved: `outcomes`, whose rows carry nothing to look for; a kill between token and part loses one plan's.
+//! partition. Rows of `outcomes` are added up, so there each plan has a stamp to look for ([`OutcomeRow::stamp`]), for as long as
+//! stamps are kept.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
@@ -23,7 +24,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::insert::Block;
-use super::row::EventRow;
+use super::row::{EventRow, OutcomeRow};
 use super::{EventsError, EventsStore, within};
 
 /// A server may still be about to show the rows of an insert whose answer was lost: between token and part lies a rename.
@@ -35,6 +36,8 @@ const RECOUNT_TIMEOUT: Duration = Duration::from_secs(900);
 /// How far ahead of its receipt an event may claim to have happened; see `process/row.rs`.
 const AHEAD_MILLIS: i64 = 60_000;
 const DAY_MILLIS: i64 = 24 * 3_600_000;
+/// How long after its plan was made a stamp is sure to be there: a day less than the schema keeps it.
+const STAMP_MILLIS: i64 = 13 * DAY_MILLIS;
 /// Ids in one query.
 const CHUNK: usize = 5_000;
 
@@ -66,6 +69,7 @@ impl EventsStore {
         for table in ["event_payloads", "events"] {
             self.add_missing(plan, table, block, now).await?;
         }
+        self.add_missing_outcomes(plan, block, now).await?;
         within(RECOUNT_TIMEOUT, self.recount_hours(plan, block, now)).await
     }
 
@@ -87,12 +91,47 @@ impl EventsStore {
         }
         warn!(%plan, table, rows = missing.len(), "an interrupted insert left its token without its rows, adding them");
         let positions: Vec<_> = (0..block.events.len()).filter(|&at| missing.contains(&key_at(block, at))).collect();
-        // The same token until an insert under it was answered: one that timed out may still be at work.
-        let turn = self.second_tokens.load(Ordering::Relaxed);
-        let token = format!("{plan}/{}-{turn}", self.instance);
-        self.insert_positions(&token, table, block, &positions).await?;
+        self.insert_positions(&self.second_token(plan), table, block, &positions).await?;
         self.second_tokens.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Adds the outcomes if their stamp is not there although their token is known, under a second token.
+    async fn add_missing_outcomes(&self, plan: Uuid, block: &Block, now: Timestamp) -> Result<(), EventsError> {
+        let made_at = i64::from(block.made_in_hour) * 1000;
+        let may_be_expired = made_at + STAMP_MILLIS < now.as_i64();
+        if block.outcomes.is_empty() || may_be_expired || within(LOOK_TIMEOUT, self.has_stamp(plan, block)).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(SETTLE).await;
+        if within(LOOK_TIMEOUT, self.has_stamp(plan, block)).await? {
+            return Ok(());
+        }
+        warn!(%plan, rows = block.outcomes.len(), "an interrupted insert left its token without its outcomes, adding them");
+        self.insert_outcomes(&self.second_token(plan), plan, block).await?;
+        self.second_tokens.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn has_stamp(&self, plan: Uuid, block: &Block) -> Result<bool, EventsError> {
+        let found: u64 = self
+            .client
+            .query(
+                "SELECT count() FROM outcomes
+                 WHERE project_id = 0 AND toUnixTimestamp(hour) = ? AND outcome = ? AND reason = ?",
+            )
+            .bind(block.made_in_hour)
+            .bind(OutcomeRow::STAMP)
+            .bind(plan.to_string())
+            .fetch_one()
+            .await?;
+        Ok(found > 0)
+    }
+
+    /// The same until an insert under it was answered: one that timed out may still be at work.
+    fn second_token(&self, plan: Uuid) -> String {
+        let turn = self.second_tokens.load(Ordering::Relaxed);
+        format!("{plan}/{}-{turn}", self.instance)
     }
 
     /// The events of the block that a table lacks. Those past their retention are meant to be gone.

@@ -27,6 +27,8 @@ pub struct Block {
     pub payloads: Vec<bytes::Bytes>,
     /// Rows of `outcomes`, sorted.
     pub outcomes: Vec<OutcomeRow>,
+    /// The hour in which the plan was made, in seconds since the epoch: what its stamp is kept by.
+    pub made_in_hour: u32,
 }
 
 impl EventsStore {
@@ -41,11 +43,18 @@ impl EventsStore {
         for table in ["event_payloads", "events"] {
             self.insert_positions(&token, table, block, &all).await?;
         }
-        if !block.outcomes.is_empty() {
-            let client = self.with_token(&token, "outcomes", "all");
-            within(INSERT_TIMEOUT, insert_rows(&client, "outcomes", block.outcomes.iter())).await?;
+        self.insert_outcomes(&token, plan, block).await
+    }
+
+    /// Inserts the block's outcomes and their stamp as one block under `token`: either all of it is there or nothing.
+    pub(super) async fn insert_outcomes(&self, token: &str, plan: Uuid, block: &Block) -> Result<(), EventsError> {
+        if block.outcomes.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let client = self.with_token(token, "outcomes", "all");
+        let stamp = OutcomeRow::stamp(plan, block.made_in_hour);
+        let rows = block.outcomes.iter().chain([&stamp]);
+        within(INSERT_TIMEOUT, insert_rows(&client, "outcomes", rows)).await
     }
 
     /// Inserts some of the block's events into one of the two tables, each partition as one block under `token`.

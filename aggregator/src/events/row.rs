@@ -66,3 +66,22 @@ pub struct OutcomeRow {
     pub reason: String,
     pub quantity: u64,
 }
+
+impl OutcomeRow {
+    /// The outcome that marks a stamp.
+    pub const STAMP: &str = "plan";
+
+    /// A row that counts nothing and says that a plan's outcomes are there. Rows of `outcomes` are added up and so carry nothing
+    /// else to find a plan's by; the schema lets stamps expire.
+    #[must_use]
+    pub fn stamp(plan: Uuid, hour: u32) -> Self {
+        Self {
+            project_id: 0,
+            hour,
+            category: String::new(),
+            outcome: Self::STAMP.to_owned(),
+            reason: plan.to_string(),
+            quantity: 0,
+        }
+    }
+}

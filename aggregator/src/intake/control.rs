@@ -9,7 +9,7 @@ use picket_common::wire::{
 use quinn::{RecvStream, SendStream};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::close::Close;
 use super::session::Session;
@@ -37,16 +37,10 @@ async fn listen(session: &Session, mut receive: RecvStream) -> Result<(), Close>
     loop {
         match read_frame(&mut receive, MAX_CONTROL_FRAME).await {
             Ok(FromRelay::Statistics(statistics)) => session.listed.set_statistics(Timestamp::now(), statistics),
-            Ok(FromRelay::Outcomes { counts }) => {
-                let outcomes = &session.shared.intake.outcomes;
-                if outcomes.send((session.relay_id, counts)).await.is_err() {
-                    warn!("outcomes of a relay are dropped, nobody takes them any more");
-                }
-            }
             Ok(FromRelay::QuotaUse { is_complete, windows }) => {
                 session.quotas.report(is_complete, &windows, Timestamp::now());
             }
-            Ok(FromRelay::Unknown) => debug!("message of a newer relay ignored"),
+            Ok(FromRelay::Unknown) => debug!(relay = %session.relay_id, "message of a newer relay ignored"),
             Ok(FromRelay::Hello { .. }) => return Err(Close::new(CloseCode::Protocol, "Hello was said twice")),
             Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),
             Err(error @ (FrameError::TooLong { .. } | FrameError::Message(_))) => {

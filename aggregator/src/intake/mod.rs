@@ -40,13 +40,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use picket_common::identity::IdentityError;
-use picket_common::ids::RelayId;
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::CloseCode;
-use picket_common::wire::control::OutcomeCount;
 use quinn::{Endpoint, Incoming, VarInt};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -106,8 +104,6 @@ pub struct Intake {
     pub journal: Journal,
     /// What relays are told of projects.
     pub projects: watch::Receiver<Arc<ConfigSnapshot>>,
-    /// Where relays' outcomes go. When it is full, the control streams wait; when it is closed, outcomes are dropped.
-    pub outcomes: mpsc::Sender<(RelayId, Vec<OutcomeCount>)>,
     /// Divides the limits of quotas among relays.
     pub quotas: QuotaAuthority,
     /// Shows who is connected.

@@ -30,9 +30,19 @@ pub(super) enum DecodeError {
     #[error("its header is not readable: {0}")]
     Header(#[from] serde_json::Error),
     #[error("its payload has {found} bytes where the header says {expected}")]
-    PayloadLength { expected: u64, found: u64 },
+    PayloadLength { expected: u64, found: u64, records: u64 },
     #[error("its payload does not match its checksum")]
-    PayloadChecksum,
+    PayloadChecksum { records: u64 },
+}
+
+impl DecodeError {
+    /// How many records are lost with the entry; 1 where not even the header can be trusted to say it.
+    pub(super) const fn records(&self) -> u64 {
+        match self {
+            Self::PayloadLength { records, .. } | Self::PayloadChecksum { records } => *records,
+            _ => 1,
+        }
+    }
 }
 
 /// An entry read back.
@@ -90,10 +100,11 @@ pub(super) fn decode(value: &Bytes) -> Result<Decoded, DecodeError> {
     let header: BatchHeader = serde_json::from_slice(&value[PREFIX_BYTES..header_end])?;
     let payload = value.slice(header_end..);
     if payload.len() as u64 != header.payload_bytes {
-        return Err(DecodeError::PayloadLength { expected: header.payload_bytes, found: payload.len() as u64 });
+        let (expected, found) = (header.payload_bytes, payload.len() as u64);
+        return Err(DecodeError::PayloadLength { expected, found, records: header.records() });
     }
     if crc32c::crc32c(&payload) != header.crc32c {
-        return Err(DecodeError::PayloadChecksum);
+        return Err(DecodeError::PayloadChecksum { records: header.records() });
     }
     Ok(Decoded { header, payload })
 }

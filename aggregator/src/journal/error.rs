@@ -68,6 +68,8 @@ pub enum JournalError {
         position: JournalPosition,
         /// What is wrong.
         problem: String,
+        /// How many records are lost with it, as far as it says.
+        records: u64,
     },
     /// A failpoint asked for this; only with the feature `failpoints`.
     #[error("failed on purpose by a failpoint")]

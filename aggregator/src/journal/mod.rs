@@ -99,6 +99,8 @@ pub struct CorruptEntry {
     pub position: JournalPosition,
     /// What is wrong with it.
     pub problem: String,
+    /// How many records are lost with it; 1 where it does not even say that.
+    pub records: u64,
 }
 
 /// What one read found.
@@ -280,7 +282,8 @@ impl Journal {
                     read.entries.push(entry);
                 }
                 Err(error) if error.is_damage() => {
-                    read.corrupt.push(CorruptEntry { position, problem: error.to_string() })
+                    let records = if let JournalError::Entry { records, .. } = &error { *records } else { 1 };
+                    read.corrupt.push(CorruptEntry { position, problem: error.to_string(), records });
                 }
                 Err(error) => return Err(error),
             }
@@ -295,8 +298,11 @@ impl Journal {
 
     fn read_entry(&self, position: JournalPosition) -> Result<Option<JournalEntry>, JournalError> {
         let Some(value) = self.shared.store.entry(position)? else { return Ok(None) };
-        let decoded =
-            entry::decode(&value).map_err(|problem| JournalError::Entry { position, problem: problem.to_string() })?;
+        let decoded = entry::decode(&value).map_err(|problem| JournalError::Entry {
+            position,
+            records: problem.records(),
+            problem: problem.to_string(),
+        })?;
         Ok(Some(JournalEntry { position, header: decoded.header, payload: decoded.payload }))
     }
 

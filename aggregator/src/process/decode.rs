@@ -1,20 +1,25 @@
 //! From a journal entry to events: decompress, cut into records, parse envelopes and event payloads.
 //!
-//! Everything that is not an event, or is none on closer look, becomes an outcome here. Pieces of blobs are passed over: what
+//! Everything that is not an event, or is none on closer look, becomes an outcome here; so do the counts of what ended on a
+//! relay, which come as records of their own. Pieces of blobs are passed over: what
 //! they belong to is counted with the envelope that names them (`common/src/record.rs`), and nothing stores them yet.
 
 use bytes::Bytes;
 use picket_common::category::DataCategory;
 use picket_common::envelope::{Envelope, Item, ItemType, MAX_ITEMS};
 use picket_common::ids::{EventId, ProjectId, Sequence, SpoolId};
-use picket_common::outcome::Outcome;
-use picket_common::record::{Record, RecordReader};
+use picket_common::outcome::{MAX_REASON_CHARS, Outcome, OutcomeCount, Reason};
+use picket_common::record::{Record, RecordKind, RecordReader};
+use picket_common::tally::Tally;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::BatchHeader;
 use serde_json::Value;
 
 use super::repair::repair;
 use crate::journal::JournalEntry;
+
+/// Whose what is nobody's is.
+pub(super) const NOBODY: ProjectId = ProjectId::new(0);
 
 /// An event with where it came from.
 #[derive(Debug)]
@@ -35,11 +40,13 @@ pub(super) struct DecodedEvent {
 /// An item that ended here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended {
+    /// 0 where it is nobody's.
     pub(super) project_id: ProjectId,
+    /// Decides the hour that it is counted in.
     pub(super) received_at: Timestamp,
     pub(super) category: DataCategory,
     pub(super) outcome: Outcome,
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     pub(super) quantity: u64,
 }
 
@@ -72,12 +79,16 @@ pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record) -> 
     if header.chunk.is_some() {
         return decoded;
     }
+    if header.kind == RecordKind::Outcomes {
+        decoded.ended = outcomes(record);
+        return decoded;
+    }
     let end = |category, outcome, reason| Ended {
         project_id: header.project_id,
         received_at: header.received_at,
         category,
         outcome,
-        reason,
+        reason: Reason::Borrowed(reason),
         quantity: 1,
     };
     let Ok(envelope) = Envelope::parse(record.body.clone(), MAX_ITEMS) else {
@@ -89,9 +100,9 @@ pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record) -> 
         let category = item.item_type().category();
         if !matches!(item.item_type(), ItemType::Event | ItemType::Security) {
             let blob = header.blobs.iter().find(|blob| blob.item == index);
-            let quantity = blob.map_or_else(|| item.quantity(), |blob| blob.bytes);
-            let ended = end(category, Outcome::Unsupported, "no_store");
-            decoded.ended.push(Ended { quantity, ..ended });
+            let tally = Tally::of_item(item, blob.map_or_else(|| item.payload_len(), |blob| blob.bytes));
+            let ended = |(category, quantity)| Ended { quantity, ..end(category, Outcome::Unsupported, "no_store") };
+            decoded.ended.extend(tally.iter().map(ended));
             continue;
         }
         let Some(event_id) = event_id else {
@@ -115,6 +126,30 @@ pub(super) fn record(spool_id: SpoolId, sequence: Sequence, record: &Record) -> 
     decoded
 }
 
+/// What a relay has counted. A relay of ours writes nothing that can't be read; were it so, that is one thing lost.
+fn outcomes(record: &Record) -> Vec<Ended> {
+    let header = &record.header;
+    let Ok(counts) = serde_json::from_slice::<Vec<OutcomeCount>>(&record.body) else {
+        return vec![Ended {
+            project_id: NOBODY,
+            received_at: header.received_at,
+            category: DataCategory::Default,
+            outcome: Outcome::Dropped,
+            reason: Reason::Borrowed("unreadable_outcomes"),
+            quantity: 1,
+        }];
+    };
+    let ended = |OutcomeCount { key, quantity }| Ended {
+        project_id: key.project_id.unwrap_or(NOBODY),
+        received_at: key.hour,
+        category: key.category,
+        outcome: key.outcome,
+        reason: Reason::Owned(key.reason.chars().take(MAX_REASON_CHARS).collect()),
+        quantity,
+    };
+    counts.into_iter().map(ended).collect()
+}
+
 fn parse_event(item: &Item) -> Option<(Bytes, Value)> {
     let json = item.payload().clone();
     let (json, event) = match serde_json::from_slice(&json) {
@@ -133,10 +168,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use picket_common::ids::{BlobId, PublicKey};
+    use picket_common::outcome::OutcomeKey;
     use picket_common::record::{BlobChunk, BlobReference, RecordHeader};
 
     fn header() -> RecordHeader {
         RecordHeader {
+            kind: RecordKind::Envelope,
             project_id: ProjectId::new(3),
             public_key: PublicKey::from_random([1; 16]),
             received_at: Timestamp::from_millis(5),
@@ -176,7 +213,7 @@ mod tests {
         for broken in ["[]", "{\"a\":", "3"] {
             let out = event(broken);
             assert!(out.events.is_empty());
-            assert_eq!((out.ended[0].outcome, out.ended[0].reason), (Outcome::Invalid, "invalid_json"));
+            assert_eq!((out.ended[0].outcome, out.ended[0].reason.as_ref()), (Outcome::Invalid, "invalid_json"));
         }
     }
 
@@ -187,7 +224,7 @@ mod tests {
         let body = "{}\n{\"type\":\"attachment\"}\nabc\n{\"type\":\"attachment\",\"length\":0}\n\n";
         let quantities: Vec<_> =
             decoded_under(RecordHeader { blobs, ..header() }, body).ended.iter().map(|ended| ended.quantity).collect();
-        assert_eq!(quantities, [3, 5_000]);
+        assert_eq!(quantities, [3, 1, 5_000, 1]);
         let chunk = Some(BlobChunk { blob_id, offset: 0 });
         let out = decoded_under(RecordHeader { chunk, ..header() }, body);
         assert!(out.ended.is_empty() && out.events.is_empty());
@@ -196,5 +233,33 @@ mod tests {
     #[test]
     fn a_body_that_is_no_envelope_is_counted() {
         assert_eq!(decoded("nonsense").ended[0].reason, "invalid_envelope");
+    }
+
+    #[test]
+    fn what_a_relay_counted_is_told_by_the_hour_in_which_it_happened() {
+        let key = OutcomeKey {
+            hour: Timestamp::from_millis(7_200_000),
+            project_id: Some(ProjectId::new(9)),
+            category: DataCategory::Replay,
+            outcome: Outcome::ClientDiscard,
+            reason: Reason::Borrowed("sample_rate"),
+        };
+        let counts = [
+            OutcomeCount { key: key.clone(), quantity: 5 },
+            OutcomeCount { key: OutcomeKey { project_id: None, ..key }, quantity: 2 },
+        ];
+        let counted = Record::of_outcomes(&counts, Timestamp::from_millis(9_000_000)).unwrap();
+        let out = record(SpoolId::from_random([2; 16]), Sequence::new(9), &counted);
+        let told: Vec<_> = out
+            .ended
+            .iter()
+            .map(|ended| (ended.project_id.get(), ended.received_at.as_millis(), ended.quantity))
+            .collect();
+        assert_eq!(told, [(9, 7_200_000, 5), (0, 7_200_000, 2)]);
+        assert_eq!(out.ended[0].reason, "sample_rate");
+
+        let unreadable = Record { body: Bytes::from_static(b"[{}]"), ..counted };
+        let out = record(SpoolId::from_random([2; 16]), Sequence::new(9), &unreadable);
+        assert_eq!((out.ended[0].outcome, out.ended[0].reason.as_ref()), (Outcome::Dropped, "unreadable_outcomes"));
     }
 }

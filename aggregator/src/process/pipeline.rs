@@ -5,7 +5,7 @@ use std::thread;
 
 use bytes::Bytes;
 use picket_common::category::DataCategory;
-use picket_common::outcome::Outcome;
+use picket_common::outcome::{Outcome, Reason};
 use picket_common::timestamp::Timestamp;
 
 use super::decode::{self, DecodedEvent, Ended};
@@ -49,7 +49,7 @@ impl Prepared {
             received_at: grouped.received_at,
             category: grouped.category,
             outcome,
-            reason,
+            reason: Reason::Borrowed(reason),
             quantity: 1,
         }));
     }
@@ -124,6 +124,26 @@ fn grouped(decoded: DecodedEvent) -> Grouped {
     }
 }
 
+/// Counts what is lost: records that can't be read, and those of journal entries that are damaged on disk. Whose they were is
+/// not known, nor what; when they were received neither, so the plan's own time stands for it.
+pub(super) fn count_lost(prepared: &mut Prepared, damaged_records: u64, plan: &InsertPlan) {
+    for (quantity, reason) in
+        [(prepared.unreadable_records, "unreadable_record"), (damaged_records, "journal_entry_damaged")]
+    {
+        if quantity == 0 {
+            continue;
+        }
+        prepared.ended.push(Ended {
+            project_id: decode::NOBODY,
+            received_at: plan.made_at(),
+            category: DataCategory::Default,
+            outcome: Outcome::Dropped,
+            reason: Reason::Borrowed(reason),
+            quantity,
+        });
+    }
+}
+
 /// Takes out the events of projects that are gone; they end as outcomes.
 pub(super) fn drop_unknown_projects(prepared: &mut Prepared, plan: &InsertPlan) {
     let is_known = |grouped: &Grouped| plan.retention_days(grouped.key.0).is_some();
@@ -150,18 +170,29 @@ pub(super) fn block(prepared: Prepared, issues: &[IssueId], plan: &InsertPlan) -
         let Grouped { key: (project_id, _), category, received_at, row, json, .. } = grouped;
         // Unknown projects were taken out before.
         let Some(retention_days) = plan.retention_days(project_id) else { continue };
-        outcomes.add(&Ended { project_id, received_at, category, outcome: Outcome::Accepted, reason: "", quantity: 1 });
+        outcomes.add(&Ended {
+            project_id,
+            received_at,
+            category,
+            outcome: Outcome::Accepted,
+            reason: Reason::Borrowed(""),
+            quantity: 1,
+        });
         block.events.push(EventRow { issue_id: issue.as_u64(), retention_days, ..row });
         block.payloads.push(json);
     }
     prepared.ended.iter().for_each(|ended| outcomes.add(ended));
     block.outcomes = outcomes.into_rows();
+    block.made_in_hour = hour_of(plan.made_at());
     block
 }
 
 /// Outcomes added up by what makes a row; a sorted map, because the block of a replay must be the same.
 #[derive(Default)]
-struct Outcomes(BTreeMap<(u64, u32, &'static str, &'static str, &'static str), u64>);
+struct Outcomes(BTreeMap<OutcomeIdentity, u64>);
+
+/// Project, hour, category, outcome, reason.
+type OutcomeIdentity = (u64, u32, &'static str, &'static str, Reason);
 
 impl Outcomes {
     fn add(&mut self, ended: &Ended) {
@@ -170,21 +201,20 @@ impl Outcomes {
             hour_of(ended.received_at),
             ended.category.as_str(),
             ended.outcome.as_str(),
-            ended.reason,
+            ended.reason.clone(),
         );
-        *self.0.entry(key).or_default() += ended.quantity;
+        let total = self.0.entry(key).or_default();
+        *total = total.saturating_add(ended.quantity);
     }
 
     fn into_rows(self) -> Vec<OutcomeRow> {
-        let row = |((project_id, hour, category, outcome, reason), quantity): ((u64, u32, &str, &str, &str), u64)| {
-            OutcomeRow {
-                project_id,
-                hour,
-                category: category.to_owned(),
-                outcome: outcome.to_owned(),
-                reason: reason.to_owned(),
-                quantity,
-            }
+        let row = |((project_id, hour, category, outcome, reason), quantity): (OutcomeIdentity, u64)| OutcomeRow {
+            project_id,
+            hour,
+            category: category.to_owned(),
+            outcome: outcome.to_owned(),
+            reason: reason.into_owned(),
+            quantity,
         };
         self.0.into_iter().map(row).collect()
     }

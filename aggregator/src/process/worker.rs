@@ -146,12 +146,16 @@ impl Worker {
             }
         }
         let read = self.gather(end, stop).await?;
-        let Some(plan_end) = plan::end_of(&read.entries, &self.config) else {
-            // Nothing but damaged entries, reported by the journal: step over them.
-            if read.next > self.journal.cursor() {
-                self.blocking(move |journal| journal.finish_plan(read.next)).await?;
+        let plan_end = match plan::end_of(&read.entries, &self.config) {
+            Some(plan_end) => plan_end,
+            // Nothing but damaged entries: a plan too, which counts what is lost and steps over them.
+            None if !read.corrupt.is_empty() => read.next,
+            None => {
+                if read.next > self.journal.cursor() {
+                    self.blocking(move |journal| journal.finish_plan(read.next)).await?;
+                }
+                return Ok(());
             }
-            return Ok(());
         };
         let projects = Arc::clone(&self.projects.borrow());
         let new = InsertPlan::new(Uuid::new_v4(), self.journal.cursor(), plan_end, &projects, Timestamp::now());
@@ -193,9 +197,10 @@ impl Worker {
     /// Carries a plan out from its entries to the cursor. The same plan gives the same block each time.
     async fn carry_out(&mut self, plan: &InsertPlan, insert: Insert) -> Result<(), ProcessError> {
         let started = Instant::now();
-        let entries = self.entries_of(plan).await?;
+        let (entries, damaged_records) = self.entries_of(plan).await?;
         let threads = self.threads();
         let mut prepared = tokio::task::spawn_blocking(move || pipeline::prepare(&entries, threads)).await?;
+        pipeline::count_lost(&mut prepared, damaged_records, plan);
         pipeline::drop_unknown_projects(&mut prepared, plan);
         let events = prepared.event_keys();
         let made_at = plan.made_at();
@@ -224,13 +229,15 @@ impl Worker {
         Ok(())
     }
 
-    async fn entries_of(&self, plan: &InsertPlan) -> Result<Vec<JournalEntry>, ProcessError> {
+    /// The plan's entries, and how many records are lost with those that are damaged.
+    async fn entries_of(&self, plan: &InsertPlan) -> Result<(Vec<JournalEntry>, u64), ProcessError> {
         let (first, end, positions) = (plan.first(), plan.end(), plan.positions());
         let read = self.blocking(move |journal| journal.read_from(first, positions, u64::MAX)).await?;
         if read.next < end {
             return Err(ProcessError::PlanOutOfRange);
         }
-        Ok(read.entries.into_iter().filter(|entry| entry.position < end).collect())
+        let damaged = read.corrupt.iter().filter(|entry| entry.position < end).map(|entry| entry.records).sum();
+        Ok((read.entries.into_iter().filter(|entry| entry.position < end).collect(), damaged))
     }
 
     fn threads(&self) -> usize {

@@ -5,7 +5,6 @@
 //! | intake | intake | takes batches and reports from relays | first: no more batches |
 //! | front | pages, metrics, commands | answer people, scrapers, commands | second |
 //! | back | worker | carries insert plans out | last, finishes the plan under way |
-//! | back | outcomes | inserts what relays report | ends when intake and its connections are gone |
 //! | back | journal | lives as long as the journal's commit thread | last |
 //!
 //! All of them are needed: one that ends early ends the aggregator (`picket_common::supervision`).
@@ -13,12 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_common::ids::RelayId;
 use picket_common::supervision::{SupervisedTask, Supervisor};
 use picket_common::timestamp::Timestamp;
-use picket_common::wire::control::OutcomeCount;
 use prometheus_client::registry::Registry as Prometheus;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -29,20 +25,15 @@ use crate::config::AggregatorConfig;
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LiveRelays};
 use crate::issues::Issues;
 use crate::metrics;
-use crate::process::{ProcessMetrics, Worker, relay_outcomes};
+use crate::process::{ProcessMetrics, Worker};
 use crate::query::Query;
 use crate::quota::QuotaAuthority;
 use crate::stores::Registry;
 use crate::web::{self, WebState};
 
-/// Reports of outcomes that wait to be added up; beyond it relays wait.
-const OUTCOME_QUEUE: usize = 256;
 /// How long pages, metrics and commands may take to end. More than a listener's own bound; it is for a command whose client
 /// does not read the answer.
 const FRONT_PATIENCE: Duration = Duration::from_secs(15);
-
-/// What a relay reports.
-type Report = (RelayId, Vec<OutcomeCount>);
 
 /// The running tasks.
 pub(super) struct Tasks {
@@ -70,9 +61,8 @@ impl Tasks {
     ) -> anyhow::Result<Self> {
         let mut prometheus = metrics::registry();
         stores.journal.register_metrics(&mut prometheus);
-        let (outcomes, reports) = mpsc::channel(OUTCOME_QUEUE);
         let live = LiveRelays::default();
-        let intake = intake(config, stores, outcomes, live.clone(), &mut prometheus);
+        let intake = intake(config, stores, live.clone(), &mut prometheus);
         let intake = IntakeServer::bind(config.link_listen, intake)?;
         let worker = worker(config, stores, &mut prometheus);
         let supervisor = Supervisor::new();
@@ -92,7 +82,6 @@ impl Tasks {
         let stop = CancellationToken::new();
         let back = vec![
             supervisor.spawn("worker", worker.run(stop.clone())),
-            supervisor.spawn("outcomes", relay_outcomes::run(reports, Arc::clone(&stores.events))),
             supervisor.spawn("journal", watch_journal(stores, stop.clone())),
         ];
         let back = Stage { stop, tasks: back };
@@ -142,19 +131,12 @@ fn watch_journal(stores: &Stores, stop: CancellationToken) -> impl Future<Output
     }
 }
 
-fn intake(
-    config: &AggregatorConfig,
-    stores: &Stores,
-    outcomes: mpsc::Sender<Report>,
-    live: LiveRelays,
-    prometheus: &mut Prometheus,
-) -> Intake {
+fn intake(config: &AggregatorConfig, stores: &Stores, live: LiveRelays, prometheus: &mut Prometheus) -> Intake {
     Intake {
         config: config.link.clone(),
         fleet: stores.registry.fleet.clone(),
         journal: stores.journal.clone(),
         projects: stores.registry.projects.watch(),
-        outcomes,
         quotas: QuotaAuthority::new(stores.registry.projects.watch(), Timestamp::now()),
         live,
         metrics: IntakeMetrics::register(prometheus),

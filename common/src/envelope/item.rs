@@ -116,10 +116,12 @@ impl ItemType {
             Self::Session | Self::Sessions => DataCategory::Session,
             Self::ClientReport => DataCategory::ClientReport,
             Self::CheckIn => DataCategory::Monitor,
-            Self::Profile | Self::ProfileChunk => DataCategory::Profile,
+            Self::Profile => DataCategory::Profile,
+            Self::ProfileChunk => DataCategory::ProfileChunk,
             Self::ReplayEvent | Self::ReplayRecording | Self::ReplayVideo => DataCategory::Replay,
             Self::Log => DataCategory::LogItem,
-            Self::TraceMetric | Self::Statsd | Self::MetricBuckets => DataCategory::TraceMetric,
+            Self::TraceMetric => DataCategory::TraceMetric,
+            Self::Statsd | Self::MetricBuckets => DataCategory::MetricBucket,
             Self::Span => DataCategory::Span,
             Self::FormData | Self::Unknown(_) => DataCategory::Default,
         }
@@ -135,6 +137,9 @@ struct ItemHeader<'a> {
     length: Option<u64>,
     #[serde(default, borrow)]
     attachment_type: Option<std::borrow::Cow<'a, str>>,
+    /// Raw: a count that is none must not make the item unreadable.
+    #[serde(default, borrow)]
+    item_count: Option<&'a serde_json::value::RawValue>,
 }
 
 /// One item.
@@ -144,6 +149,7 @@ pub struct Item {
     item_type: ItemType,
     has_length: bool,
     attachment_type: Option<Box<str>>,
+    item_count: Option<u64>,
     payload: Bytes,
     /// The payload, where it is too large for memory; `payload` is empty then.
     detached: Option<Arc<dyn DetachedPayload>>,
@@ -165,6 +171,7 @@ pub(super) struct ParsedHeader {
     pub(super) item_type: ItemType,
     pub(super) length: Option<u64>,
     pub(super) attachment_type: Option<Box<str>>,
+    pub(super) item_count: Option<u64>,
 }
 
 impl ParsedHeader {
@@ -174,6 +181,7 @@ impl ParsedHeader {
             item_type: ItemType::from_name(&header.item_type),
             length: header.length,
             attachment_type: header.attachment_type.map(|name| name.as_ref().into()),
+            item_count: header.item_count.and_then(|count| count.get().parse().ok()),
         })
     }
 }
@@ -188,6 +196,7 @@ impl Item {
             item_type,
             has_length: true,
             attachment_type: None,
+            item_count: None,
             payload,
             detached: None,
         }
@@ -211,6 +220,7 @@ impl Item {
             item_type: ItemType::Attachment,
             has_length: true,
             attachment_type: header.attachment_type.map(Into::into),
+            item_count: None,
             payload,
             detached: None,
         }
@@ -222,6 +232,7 @@ impl Item {
             item_type: header.item_type,
             has_length: header.length.is_some(),
             attachment_type: header.attachment_type,
+            item_count: header.item_count,
             payload,
             detached: None,
         }
@@ -257,13 +268,10 @@ impl Item {
         self.detached.as_ref().map_or(self.payload.len() as u64, |detached| detached.len())
     }
 
-    /// How much it counts as in its category: attachments count their bytes, everything else one.
+    /// How many things a container says that it holds. The client says so: [`crate::tally`] has a bound for it.
     #[must_use]
-    pub fn quantity(&self) -> u64 {
-        match self.item_type.category() {
-            DataCategory::Attachment => self.payload_len(),
-            _ => 1,
-        }
+    pub const fn item_count(&self) -> Option<u64> {
+        self.item_count
     }
 
     /// A text of the header that Picket itself does not act on, such as `filename`.

@@ -1,23 +1,27 @@
 //! Client reports: what SDKs threw away themselves, and why.
 //!
 //! ```text
-//! {"timestamp": 1763820306.789, "discarded_events": [{"reason": "queue_overflow", "category": "error", "quantity": 3}]}
+//! {"timestamp": 1763820306.789, "discarded_events": [{"reason": "queue_overflow", "category": "error", "quantity": 3}],
+//!  "rate_limited_events": […], "filtered_events": […], "filtered_sampling_events": […]}
 //! ```
-//! Only what clients can know is read. The lists that relays put into reports for each other are not: anyone could send them.
-
-use serde::de::value::{Error, StrDeserializer};
-use serde::{Deserialize, de::IntoDeserializer};
+//! The last three lists are those of relays in front of ours. Nobody can check any of it: it is counted as told.
 
 use super::Rejected;
 use super::time_value::Time;
 use crate::category::DataCategory;
+use crate::outcome::{MAX_REASON_CHARS, Outcome};
 use crate::timestamp::Timestamp;
 use crate::tree::{Number, Value, read};
 
+/// The lists, and how what they tell ended.
+const LISTS: [(&str, Outcome); 4] = [
+    ("discarded_events", Outcome::ClientDiscard),
+    ("rate_limited_events", Outcome::RateLimited),
+    ("filtered_events", Outcome::Filtered),
+    ("filtered_sampling_events", Outcome::Filtered),
+];
 /// Most entries that are read. SDKs have about ten reasons and twenty categories.
 const MAX_ENTRIES: usize = 500;
-/// Longest reason that is kept, in bytes; all known ones are shorter than 30.
-const MAX_REASON_BYTES: usize = 64;
 
 /// A client report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +35,11 @@ pub struct ClientReport {
 /// So many of a category, thrown away for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discarded {
-    /// The SDK's word: lower-case letters, digits, `_`, `-` and `.`.
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The SDK's word: letters, digits and `_ - . : ,`; `other` for anything else.
     pub reason: Box<str>,
-    /// What was thrown away; what Picket does not know is `default`.
+    /// What was thrown away; what Picket does not know is [`DataCategory::Unknown`].
     pub category: DataCategory,
     /// How many; at least one.
     pub quantity: u32,
@@ -49,34 +55,34 @@ impl ClientReport {
         if report.as_object().is_none() {
             return Err(Rejected::new("invalid_json", "a client report must be a JSON object"));
         }
-        let entries = report.get("discarded_events").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        if entries.len() > MAX_ENTRIES {
+        let list = |name| report.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if LISTS.into_iter().map(|(name, _)| list(name).len()).sum::<usize>() > MAX_ENTRIES {
             return Err(Rejected::new("too_many_entries", "a client report may have 500 entries"));
         }
         let timestamp = report.get("timestamp").and_then(|value| Time::read(value).ok());
         Ok(Self {
             timestamp: timestamp.map_or(received_at, Time::to_timestamp),
-            discarded: entries.iter().filter_map(Discarded::read).collect(),
+            discarded: LISTS
+                .into_iter()
+                .flat_map(|(name, outcome)| list(name).iter().filter_map(move |entry| Discarded::read(entry, outcome)))
+                .collect(),
         })
     }
 }
 
 impl Discarded {
-    fn read(entry: &Value<'_>) -> Option<Self> {
+    fn read(entry: &Value<'_>, outcome: Outcome) -> Option<Self> {
         let quantity = entry.get("quantity").and_then(Value::as_number).and_then(Number::as_u64)?;
         let quantity = u32::try_from(quantity).ok().filter(|quantity| *quantity > 0)?;
         let category = entry.get("category").and_then(Value::as_str)?;
         let reason = entry.get("reason").and_then(Value::as_str)?;
-        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte);
-        let is_word = (1..=MAX_REASON_BYTES).contains(&reason.len()) && reason.bytes().all(is_letter);
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:,".contains(&byte);
+        // What a client says becomes a word in a statistic, not a place to leave data.
+        let is_word = (1..=MAX_REASON_CHARS).contains(&reason.len()) && reason.bytes().all(is_letter);
         let reason = if is_word { reason } else { "other" };
-        Some(Self { reason: reason.into(), category: category_of(category), quantity })
+        let category = DataCategory::from_name(category).unwrap_or(DataCategory::Unknown);
+        Some(Self { outcome, reason: reason.into(), category, quantity })
     }
-}
-
-fn category_of(name: &str) -> DataCategory {
-    let deserializer: StrDeserializer<'_, Error> = name.into_deserializer();
-    DataCategory::deserialize(deserializer).unwrap_or(DataCategory::Default)
 }
 
 #[cfg(test)]
@@ -87,7 +93,7 @@ mod tests {
     const RECEIVED: Timestamp = Timestamp::from_millis(1_763_820_306_789);
 
     fn discarded(reason: &str, category: DataCategory, quantity: u32) -> Discarded {
-        Discarded { reason: reason.into(), category, quantity }
+        Discarded { outcome: Outcome::ClientDiscard, reason: reason.into(), category, quantity }
     }
 
     #[test]
@@ -99,13 +105,17 @@ mod tests {
             {"reason":"zero","category":"error","quantity":0},
             {"reason":"negative","category":"error","quantity":-1},
             {"reason":"huge","category":"error","quantity":99999999999},
-            {"category":"error","quantity":1}, 5]}"#;
+            {"category":"error","quantity":1}, 5],
+            "rate_limited_events":[{"reason":"key_quota","category":"error","quantity":2}],
+            "filtered_sampling_events":[{"reason":"Sampled:1,2","category":"user_report_v2","quantity":4}]}"#;
         let report = ClientReport::read(json, RECEIVED).unwrap();
         assert_eq!(report.timestamp, Timestamp::parse("2025-11-22T14:05:00Z").unwrap());
         let expected = [
             discarded("queue_overflow", DataCategory::Error, 3),
-            discarded("sample_rate", DataCategory::Default, 1),
+            discarded("sample_rate", DataCategory::Unknown, 1),
             discarded("other", DataCategory::Session, 2),
+            Discarded { outcome: Outcome::RateLimited, ..discarded("key_quota", DataCategory::Error, 2) },
+            Discarded { outcome: Outcome::Filtered, ..discarded("Sampled:1,2", DataCategory::Feedback, 4) },
         ];
         assert_eq!(report.discarded, expected);
     }

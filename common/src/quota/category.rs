@@ -1,69 +1,33 @@
 //! What a quota can count: the protocol's category names with their units, and which of them Picket counts.
 
+pub use crate::category::Unit;
+
 use crate::category::DataCategory;
 
 /// The namespaces of metrics that the protocol has.
 pub(super) const NAMESPACES: [&str; 5] = ["sessions", "transactions", "spans", "custom", "metric_stats"];
 
-/// What a category is counted in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Items.
-    Items,
-    /// Bytes of payload.
-    Bytes,
-    /// Milliseconds.
-    Milliseconds,
-}
-
-/// Names of the protocol that stand for one of ours, or for data that never arrives on its own here. A quota that names one
-/// of the latter is valid and has no effect.
-const OTHER_NAMES: [(&str, Unit, Option<DataCategory>); 24] = [
-    ("user_report_v2", Unit::Items, Some(DataCategory::Feedback)),
-    ("profile_chunk", Unit::Items, Some(DataCategory::Profile)),
-    ("profile_chunk_ui", Unit::Items, Some(DataCategory::Profile)),
-    ("profile_backend", Unit::Items, Some(DataCategory::Profile)),
-    ("profile_ui", Unit::Items, Some(DataCategory::Profile)),
-    ("metric_bucket", Unit::Items, Some(DataCategory::TraceMetric)),
-    ("transaction_processed", Unit::Items, None),
-    ("transaction_indexed", Unit::Items, None),
-    ("profile_indexed", Unit::Items, None),
-    ("span_indexed", Unit::Items, None),
-    ("monitor_seat", Unit::Items, None),
-    ("uptime", Unit::Items, None),
-    ("metric_second", Unit::Items, None),
-    ("replay_video", Unit::Items, None),
-    ("seer_autofix", Unit::Items, None),
-    ("seer_scanner", Unit::Items, None),
-    ("prevent_user", Unit::Items, None),
-    ("prevent_review", Unit::Items, None),
-    ("size_analysis", Unit::Items, None),
-    ("installable_build", Unit::Items, None),
-    ("profile_duration", Unit::Milliseconds, None),
-    ("profile_duration_ui", Unit::Milliseconds, None),
-    ("log_byte", Unit::Bytes, None),
-    ("trace_metric_byte", Unit::Bytes, None),
+/// Names of the protocol for data that never arrives on its own here. A quota that names one is valid and has no effect.
+const OTHER_NAMES: [&str; 7] = [
+    "replay_video",
+    "seer_autofix",
+    "seer_scanner",
+    "prevent_user",
+    "prevent_review",
+    "size_analysis",
+    "installable_build",
 ];
 
 /// The unit of a category by its name; `None` for a name that the protocol does not have.
 #[must_use]
 pub fn unit_of(name: &str) -> Option<Unit> {
-    if let Some(category) = DataCategory::from_name(name) {
-        return Some(unit_of_category(category));
-    }
-    OTHER_NAMES.iter().find(|(known, ..)| *known == name).map(|(_, unit, _)| *unit)
-}
-
-const fn unit_of_category(category: DataCategory) -> Unit {
-    match category {
-        DataCategory::Attachment => Unit::Bytes,
-        _ => Unit::Items,
-    }
+    let known = DataCategory::from_name(name).map(DataCategory::unit);
+    known.or_else(|| OTHER_NAMES.contains(&name).then_some(Unit::Items))
 }
 
 /// A set of categories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted(u32);
+pub struct Counted(u64);
 
 // === impl Counted ===
 
@@ -76,14 +40,9 @@ impl Counted {
         let all = || DataCategory::ALL.into_iter().filter(|category| *category != DataCategory::ClientReport);
         if names.is_empty() {
             let takes_bytes = limit == Some(0);
-            return Self::from_categories(
-                all().filter(|category| takes_bytes || unit_of_category(*category) == Unit::Items),
-            );
+            return Self::from_categories(all().filter(|category| takes_bytes || category.unit() == Unit::Items));
         }
-        let known = |name: &String| {
-            let other = || OTHER_NAMES.iter().find(|(known, ..)| known == name).and_then(|(.., category)| *category);
-            DataCategory::from_name(name).or_else(other)
-        };
+        let known = |name: &String| DataCategory::from_name(name);
         Self::from_categories(names.iter().filter_map(known).filter(|category| *category != DataCategory::ClientReport))
     }
 
@@ -109,8 +68,8 @@ impl Counted {
     }
 }
 
-const fn bit(category: DataCategory) -> u32 {
-    // Fewer categories than bits: `DataCategory::ALL` has 15.
+const fn bit(category: DataCategory) -> u64 {
+    // Fewer categories than bits: a test counts them.
     1 << category as u32
 }
 
@@ -126,8 +85,8 @@ mod tests {
     #[test]
     fn names_of_the_protocol_stand_for_the_categories_that_are_counted_here() {
         assert_eq!(counted(&["user_report_v2"], 1), [DataCategory::Feedback]);
-        assert_eq!(counted(&["error", "transaction_indexed"], 1), [DataCategory::Error]);
-        assert_eq!(counted(&["profile_duration"], 1), []);
+        assert_eq!(counted(&["error", "seer_autofix"], 1), [DataCategory::Error]);
+        assert_eq!(counted(&["installable_build"], 1), []);
     }
 
     #[test]
@@ -140,7 +99,7 @@ mod tests {
 
     #[test]
     fn every_category_has_a_bit_of_its_own() {
-        let all: u32 = DataCategory::ALL.into_iter().map(bit).sum();
+        let all: u64 = DataCategory::ALL.into_iter().map(bit).sum();
         assert_eq!(all, (1 << DataCategory::ALL.len()) - 1);
     }
 }

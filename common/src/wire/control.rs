@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::category::DataCategory;
-use crate::ids::{ProjectId, Sequence, SpoolId};
-use crate::outcome::{Outcome, Reason};
+use crate::ids::{Sequence, SpoolId};
 use crate::project_config::ConfigSnapshot;
 use crate::quota::window::{WindowShare, WindowUse};
 use crate::timestamp::Timestamp;
@@ -29,11 +27,6 @@ pub enum FromRelay {
     },
     /// How the relay fares, every few seconds.
     Statistics(RelayStatistics),
-    /// Items that ended on the relay since the last such message.
-    Outcomes {
-        /// Counts by project, category, outcome and reason.
-        counts: Vec<OutcomeCount>,
-    },
     /// What was admitted under quotas, of each window that changed since the last such message of the connection.
     QuotaUse {
         /// After this message the aggregator has heard of all open windows: the last part of the first report of a connection,
@@ -111,22 +104,6 @@ pub struct RelayStatistics {
     pub oldest_received_at: Option<Timestamp>,
     /// Requests answered 200 since the relay started.
     pub accepted_total: u64,
-}
-
-/// How many items ended how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutcomeCount {
-    /// The project; absent where the request named none that exists.
-    #[serde(default)]
-    pub project_id: Option<ProjectId>,
-    /// The kind of data.
-    pub category: DataCategory,
-    /// The end.
-    pub outcome: Outcome,
-    /// Why.
-    pub reason: Reason,
-    /// How many.
-    pub quantity: u64,
 }
 
 #[cfg(test)]

@@ -6,12 +6,16 @@
 use picket_common::envelope::{Item, ItemType};
 use picket_common::outcome::{Outcome, Reason};
 
+use crate::client_report;
 use crate::dropped::Dropped;
 use crate::opened::Opened;
 
-/// Takes the items out that have no store.
+/// Takes the items out that have no store. Client reports are read here: they are counts themselves.
 pub(super) fn drop_unsupported(opened: &mut Opened<'_>, dropped: &mut Dropped) {
-    let ends = opened.bare_items().filter(|item| !has_store(item));
+    for item in opened.bare_items().filter(|item| *item.item_type() == ItemType::ClientReport) {
+        client_report::count(item, opened.submission.received_at, dropped);
+    }
+    let ends = opened.bare_items().filter(|item| !has_store(item) && *item.item_type() != ItemType::ClientReport);
     dropped.note(Outcome::Unsupported, Reason::Borrowed("no_store"), ends);
     opened.items.retain(|opened| has_store(&opened.item));
 }

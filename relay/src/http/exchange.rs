@@ -1,7 +1,7 @@
 //! One request to an endpoint that takes data, from its head to its counted answer.
 //!
 //! Invariants: every such request is counted once in the metrics; a refused one is counted once in the outcomes, by whoever
-//! refused it; the rest of a refused body is read for a while, so that its sender comes to read the answer.
+//! refused it, and on disk before it is answered where it concerns a project; the rest of a refused body is read for a while, so that its sender comes to read the answer.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,7 +77,7 @@ impl Exchange {
             Ok(response) => response,
             Err(rejection) => {
                 debug!(status = rejection.refusal.status().as_u16(), refusal = %rejection.refusal, "request refused");
-                rejection.count(&self.server, self.endpoint.category());
+                rejection.count(&self.server, self.endpoint.category()).await;
                 self.incoming.drain().await;
                 answer(rejection.refusal)
             }

@@ -71,12 +71,16 @@ impl Rejection {
         }
     }
 
-    /// Counts what was refused, as one item of `unread` where nobody looked inside.
-    pub(crate) fn count(&self, server: &Server, unread: DataCategory) {
+    /// Counts what was refused, as one item of `unread` where nobody looked inside; on disk when it returns if it concerns a
+    /// project.
+    pub(crate) async fn count(&self, server: &Server, unread: DataCategory) {
         match &self.tally {
             Counting::Unread => server.outcomes.refused(self.project_id, &Tally::one(unread), &self.refusal),
             Counting::Read(tally) => server.outcomes.refused(self.project_id, tally, &self.refusal),
             Counting::Done => {}
+        }
+        if self.project_id.is_some() {
+            server.outcomes.settle().await;
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The whole way of a request: router, pipeline, a real spool in a temporary directory.
 
 #![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Mutex;
 
 use axum::http::{HeaderMap, Method, header};
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use picket_common::category::DataCategory;
 use picket_common::config::ByteSize;
 use picket_common::envelope::Envelope;
 use picket_common::ids::{ProjectId, Sequence};
-use picket_common::outcome::Outcome;
+use picket_common::outcome::{Outcome, OutcomeCount, OutcomeKey};
 use picket_common::project_config::{ConfigSnapshot, KeyConfig, ProjectConfig, ProjectSettings};
 use picket_common::record::{Record, RecordReader};
 use tower::ServiceExt;
@@ -21,6 +23,7 @@ use crate::run::random;
 use crate::spool::{Committer, Oversized, ReadLimit, Spool, SpoolConfig};
 use crate::staging::Staging;
 
+mod accounting;
 mod answers;
 mod attachments;
 mod check_ins;
@@ -42,6 +45,8 @@ const RANDOM_ID: &str = "07070707070747078707070707070707";
 pub(super) struct Relay {
     pub(super) server: Arc<Server>,
     spool: Spool,
+    /// What [`Relay::counted`] has told.
+    told: Mutex<BTreeMap<OutcomeKey, u64>>,
     _committer: Committer,
     _directory: tempfile::TempDir,
 }
@@ -49,7 +54,7 @@ pub(super) struct Relay {
 fn relay_with(limits: LimitsConfig, spool_config: &SpoolConfig) -> Relay {
     let directory = tempfile::tempdir().unwrap();
     let (spool, committer) = Spool::open(&directory.path().join("spool"), spool_config, [1; 16]).unwrap();
-    let outcomes = Outcomes::default();
+    let outcomes = Outcomes::new(spool.clone(), || Timestamp::from_millis(1_763_820_306_789));
     let server = Arc::new(Server {
         config: HttpConfig::default(),
         limits: limits.clone(),
@@ -62,7 +67,7 @@ fn relay_with(limits: LimitsConfig, spool_config: &SpoolConfig) -> Relay {
         metrics: RelayMetrics::registered(&mut crate::metrics::registry()),
         clock: || Timestamp::from_millis(1_763_820_306_789),
     });
-    Relay { server, spool, _committer: committer, _directory: directory }
+    Relay { server, spool, told: Mutex::default(), _committer: committer, _directory: directory }
 }
 
 fn project(id: u64, key: &str, enabled: bool, allowed_domains: &[&str]) -> ProjectConfig {
@@ -146,16 +151,19 @@ impl Relay {
             .collect()
     }
 
+    /// What was counted since the last call.
     fn counted(&self) -> Vec<(Option<u64>, DataCategory, Outcome, String, u64)> {
+        let mut told = self.told.lock().unwrap();
         let mut counted: Vec<_> = self
-            .server
-            .outcomes
-            .drain()
+            .spool
+            .counted()
             .into_iter()
-            .map(|count| {
-                let project = count.project_id.map(ProjectId::get);
-                (project, count.category, count.outcome, count.reason.into_owned(), count.quantity)
+            .map(|OutcomeCount { key, quantity }| {
+                let project = key.project_id.map(ProjectId::get);
+                let before = told.insert(key.clone(), quantity).unwrap_or(0);
+                (project, key.category, key.outcome, key.reason.into_owned(), quantity - before)
             })
+            .filter(|(.., quantity)| *quantity > 0)
             .collect();
         counted.sort();
         counted

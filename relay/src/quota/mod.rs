@@ -33,6 +33,7 @@ use crate::filter::{Filtered, goes_with_an_event};
 use crate::limit::rates::Rates;
 use crate::opened::Opened;
 use crate::rate_limit::{RateLimit, RateLimits};
+use crate::tally::Tally;
 use table::Quotas;
 
 /// A submission whose items are within their quotas; it may have none left.
@@ -160,10 +161,7 @@ fn amounts_of(item: &Item) -> Option<Vec<(DataCategory, u64)>> {
     }
     match item.item_type() {
         ItemType::ClientReport | ItemType::FormData => None,
-        ItemType::Attachment => {
-            Some(vec![(DataCategory::Attachment, item.quantity()), (DataCategory::AttachmentItem, 1)])
-        }
-        other => Some(vec![(other.category(), item.quantity())]),
+        _ => Some(Tally::of_item(item, item.payload_len()).iter().collect()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use picket_common::envelope::{Envelope, Item, ItemType};
 use picket_common::ids::EventId;
-use picket_common::record::{Record, RecordHeader};
+use picket_common::record::{Record, RecordHeader, RecordKind};
 use picket_common::tree::{Document, PythonFloats, Value};
 use tracing::error;
 
@@ -152,6 +152,7 @@ impl Scrubbed {
         // Writing into a vector can't fail.
         let _ = envelope.write_to(&mut body);
         let header = RecordHeader {
+            kind: RecordKind::Envelope,
             project_id: project.config.id,
             public_key,
             received_at,

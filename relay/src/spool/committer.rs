@@ -9,23 +9,28 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use picket_common::ids::Sequence;
+use picket_common::outcome::OutcomeCount;
 use picket_common::record::Record;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::BatchHeader;
-use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::counts::{Ledger, LedgerChange};
 use super::error::{AppendError, SpoolError};
-use super::store::StoredHeader;
+use super::store::{StoredHeader, Writing};
 use super::{Shared, lock};
 
 /// One waiting record.
 pub(super) struct Append {
     pub(super) record: Record,
+    /// What ended on the way of the same request; counted if and only if the record is stored.
+    pub(super) counts: Vec<OutcomeCount>,
     pub(super) reply: oneshot::Sender<Result<Sequence, AppendError>>,
     /// The record's share of the queue's bytes, given back when it is answered.
     pub(super) _permit: OwnedSemaphorePermit,
@@ -34,6 +39,10 @@ pub(super) struct Append {
 /// What the commit thread is told.
 pub(super) enum Command {
     Append(Append),
+    /// Answer when all that was counted before is on disk.
+    Settle(oneshot::Sender<()>),
+    /// Put what was counted into a batch, if there is room for one.
+    Seal(Timestamp),
     /// Commit what waits, then end.
     Close,
 }
@@ -53,9 +62,20 @@ impl Committer {
         queue: mpsc::Sender<Command>,
         receiver: mpsc::Receiver<Command>,
         next: Sequence,
+        ledger: Ledger,
     ) -> Result<Self, SpoolError> {
         let encoder = Encoder::new(shared.config.compression_level)?;
-        let worker = Worker { shared, receiver, group: Vec::new(), carried: None, next, encoder };
+        let worker = Worker {
+            shared,
+            receiver,
+            group: Vec::new(),
+            settling: Vec::new(),
+            seal: None,
+            carried: None,
+            next,
+            ledger,
+            encoder,
+        };
         let thread = std::thread::Builder::new()
             .name("spool-commit".to_owned())
             .spawn(move || worker.run())
@@ -102,9 +122,14 @@ struct Worker {
     receiver: mpsc::Receiver<Command>,
     /// What the next batch consists of. Kept here so that it can be answered after a panic.
     group: Vec<Append>,
+    /// Who waits for what was counted to be on disk.
+    settling: Vec<oneshot::Sender<()>>,
+    /// Whether what was counted shall go into the next batch, and when that was said.
+    seal: Option<Timestamp>,
     /// Taken from the queue, but too large for the batch that was just sealed.
     carried: Option<Append>,
     next: Sequence,
+    ledger: Ledger,
     encoder: Encoder,
 }
 
@@ -127,64 +152,115 @@ impl Worker {
         while self.collect() {
             self.commit()?;
         }
-        Ok(())
+        // What was counted and not waited for.
+        self.commit()
     }
 
-    /// Waits for a record and takes those that wait with it, up to a batch; false when all is done.
+    /// Waits for something to do and takes what waits with it, up to a batch; false when all is done.
     fn collect(&mut self) -> bool {
         debug_assert!(self.group.is_empty(), "the batch before was answered");
-        let Some(first) = self.carried.take().or_else(|| self.wait()) else { return false };
-        let most_bytes = self.shared.config.batch_bytes.as_usize();
-        let mut bytes = first.record.encoded_len_bound();
-        self.group.push(first);
-        while self.group.len() < self.shared.config.batch_records && bytes < most_bytes {
-            match self.receiver.try_recv() {
-                Ok(Command::Append(append)) => {
-                    bytes = bytes.saturating_add(append.record.encoded_len_bound());
-                    if bytes > most_bytes {
-                        self.carried = Some(append);
-                        break;
-                    }
-                    self.group.push(append);
-                }
-                Ok(Command::Close) => self.receiver.close(),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        let Some(first) = self.carried.take().map(Command::Append).or_else(|| self.receiver.blocking_recv()) else {
+            return false;
+        };
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(command) = next {
+            if !self.take_in(command, &mut bytes) {
+                break;
             }
+            let has_room = bytes < self.shared.config.batch_bytes.as_usize()
+                && self.group.len() + self.settling.len() < self.shared.config.batch_records;
+            // Empty, or disconnected: either way there is nothing to take.
+            next = if has_room { self.receiver.try_recv().ok() } else { None };
         }
         true
     }
 
-    fn wait(&mut self) -> Option<Append> {
-        loop {
-            match self.receiver.blocking_recv()? {
-                Command::Append(append) => return Some(append),
-                // What was sent before is still received; then `blocking_recv` ends.
-                Command::Close => self.receiver.close(),
+    /// Takes a command into the next commit; false if that is full without it.
+    fn take_in(&mut self, command: Command, bytes: &mut usize) -> bool {
+        match command {
+            Command::Append(append) => {
+                *bytes = bytes.saturating_add(append.record.encoded_len_bound());
+                if *bytes > self.shared.config.batch_bytes.as_usize() && !self.group.is_empty() {
+                    self.carried = Some(append);
+                    return false;
+                }
+                self.group.push(append);
             }
+            Command::Settle(reply) => self.settling.push(reply),
+            Command::Seal(at) => self.seal = Some(at),
+            // What was sent before is still received; then receiving ends.
+            Command::Close => self.receiver.close(),
         }
+        true
     }
 
-    /// Seals the group, writes it and answers its waiters. After an error they are still to be answered.
+    /// Seals the group, writes it with what was counted, and answers its waiters. After an error they are still to be
+    /// answered.
     fn commit(&mut self) -> Result<(), Arc<str>> {
         let started = Instant::now();
-        let Some(oldest_received_at) = self.encode() else {
-            return Ok(());
+        let oldest_received_at = self.encode();
+        let (ledger_change, sealed_at) = self.count()?;
+        let oldest_received_at = oldest_received_at.or(sealed_at);
+        let records = self.group.len() as u64 + u64::from(sealed_at.is_some());
+        let stored = match oldest_received_at {
+            Some(oldest_received_at) => {
+                self.encoder.compress().map_err(|error| format!("zstd: {error}"))?;
+                Some(StoredHeader { header: self.seal(records), oldest_received_at })
+            }
+            None => None,
         };
-        self.encoder.compress().map_err(|error| format!("zstd: {error}"))?;
-        let stored = StoredHeader { header: self.seal(self.group.len() as u64), oldest_received_at };
-        failpoint("spool::before_commit");
-        self.shared.store.commit(&stored, &self.encoder.payload).map_err(|error| error.to_string())?;
-        failpoint("spool::after_commit");
-        self.publish(&stored);
-        self.shared.metrics.commit_duration_seconds.observe(started.elapsed().as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "a batch has at most a few thousand records")]
-        self.shared.metrics.commit_records.observe(self.group.len() as f64);
-        for (sequence, append) in (stored.header.first.get()..).zip(self.group.drain(..)) {
-            // A client that hung up hears nothing; its record stays.
-            let _ = append.reply.send(Ok(Sequence::new(sequence)));
+        if stored.is_some() || !ledger_change.is_empty() {
+            failpoint("spool::before_commit");
+            let batch = stored.as_ref().map(|stored| (stored, self.encoder.payload.as_slice()));
+            let writing = Writing { batch, ledger: &ledger_change };
+            self.shared.store.commit(&writing).map_err(|error| error.to_string())?;
+            failpoint("spool::after_commit");
         }
+        if let Some(stored) = &stored {
+            self.publish(stored);
+            self.shared.metrics.commit_duration_seconds.observe(started.elapsed().as_secs_f64());
+            #[expect(clippy::cast_precision_loss, reason = "a batch has at most a few thousand records")]
+            self.shared.metrics.commit_records.observe(self.group.len() as f64);
+        }
+        // After the batch: who sees the ledger empty must see what became of it.
+        self.shared.ledger_length.store(self.ledger.len(), Ordering::Relaxed);
+        self.answer(stored.as_ref());
         self.encoder.shrink(self.shared.config.batch_bytes.as_usize());
         Ok(())
+    }
+
+    /// Brings the ledger up to date with what was counted, and encodes a record of it if that is asked for and there is room;
+    /// the time of that record.
+    fn count(&mut self) -> Result<(LedgerChange, Option<Timestamp>), Arc<str>> {
+        let waiting = lock(&self.shared.waiting).take();
+        waiting.for_each(|count| self.ledger.add(count));
+        for append in &mut self.group {
+            append.counts.drain(..).for_each(|count| self.ledger.add(count));
+        }
+        let mut change = LedgerChange::default();
+        let mut sealed_at = None;
+        // At the budget counts stay in the ledger, which overwrites itself and so does not grow.
+        if let Some(at) = self.seal.take().filter(|_| self.shared.has_room()) {
+            let record = self.ledger.seal(at, &mut change).map_err(|error| error.to_string())?;
+            if let Some(record) = record {
+                record.encode_into(&mut self.encoder.raw).map_err(|error| error.to_string())?;
+                sealed_at = Some(at);
+            }
+        }
+        self.ledger.take_changed(&mut change);
+        Ok((change, sealed_at))
+    }
+
+    fn answer(&mut self, stored: Option<&StoredHeader>) {
+        // A client that hung up hears nothing; its record stays.
+        let first = stored.map_or(self.next, |stored| stored.header.first);
+        for (sequence, append) in (first.get()..).zip(self.group.drain(..)) {
+            let _ = append.reply.send(Ok(Sequence::new(sequence)));
+        }
+        for settled in self.settling.drain(..) {
+            let _ = settled.send(());
+        }
     }
 
     /// Encodes the group's records one after the other; those that can't be are answered and left out. The oldest time of
@@ -230,7 +306,7 @@ impl Worker {
         {
             let mut counters = lock(&self.shared.counters);
             counters.add(stored);
-            counters.accepted_total += stored.header.records();
+            counters.accepted_total += self.group.len() as u64;
         }
         self.shared.publish_usage();
         self.shared.committed.send_replace(stored.header.last);
@@ -242,6 +318,8 @@ impl Worker {
         self.receiver.close();
         answer_failed(self.group.drain(..), reason);
         answer_failed(self.carried.take(), reason);
+        // Dropped, they say that nothing is certain.
+        self.settling.clear();
         while let Some(command) = self.receiver.blocking_recv() {
             if let Command::Append(append) = command {
                 answer_failed([append], reason);

@@ -21,6 +21,7 @@
 //! ├─ batches     first sequence: u64 BE -> payload: zstd frame of records (picket_common::record), in blob files
 //! ├─ state       format_version, spool_id, next_sequence: u64 BE, sealed_before_contact: u64 BE,
 //! │              project_configuration, quotas, quarantine
+//! ├─ outcomes    JSON of an OutcomeKey -> count: u64 BE; what ended here and is in no batch yet (`counts`)
 //! └─ quarantine  first sequence: u64 BE -> why, header and payload of a batch set aside
 //! ```
 //! The checksum of a payload is in its header (CRC-32C), checked whenever the payload is read.
@@ -30,15 +31,18 @@
 //!   waits. The thread takes all that wait, up to a batch, gives them sequences, encodes and compresses them, writes
 //!   header, payload and next sequence in one synced `WriteBatch`, publishes the new end and wakes the waiters. While
 //!   it waits for the disk the next batch gathers: the slower the disk, the larger the groups.
+//! - **count** (`counts`): what ended on the relay is added to a ledger by the same writes, and from time to time moved into
+//!   a record of its own, by one write too. The ledger has room when the spool has none.
 //! - **read** (`reader`): from a cursor of the reader's up to the published end, always by seek, so tombstones of
 //!   deleted batches are not walked over. A batch whose bytes do not match is set aside and the reading goes on.
 //! - **acknowledge** (`removal`): deletes one batch, in any order; asking twice does no harm. Not synced.
 //! - **recover**: `open` replays the log, counts the headers and goes on at the stored next sequence.
 //!
-//! What it does not do: know what is in a record, talk to anyone, decide what to drop. At its budget it refuses.
+//! What it does not do: know what is in a record that it was given, talk to anyone, decide what to drop. At its budget it refuses.
 
 mod committer;
 mod config;
+mod counts;
 mod disk_guard;
 mod error;
 mod metrics;
@@ -54,9 +58,11 @@ mod model_tests;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use picket_common::ids::{Sequence, SpoolId};
+use picket_common::outcome::OutcomeCount;
 use picket_common::record::Record;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -69,6 +75,7 @@ pub use reader::{Oversized, ReadLimit, SealedBatch};
 pub use usage::SpoolUsage;
 
 use committer::{Append, Command};
+use counts::{Counts, Ledger};
 use disk_guard::DiskGuard;
 use metrics::SpoolMetrics;
 use removal::Removal;
@@ -105,6 +112,10 @@ struct Shared {
     store: Store,
     directory: PathBuf,
     config: SpoolConfig,
+    /// What was counted since the last commit. Held for arithmetic only, never during I/O.
+    waiting: Mutex<Counts>,
+    /// How many counts the ledger has; the commit thread writes it.
+    ledger_length: AtomicUsize,
     /// Held for arithmetic only, never during I/O.
     counters: Mutex<Counters>,
     /// Serialises deletions; held during them. The commit thread never takes it.
@@ -141,12 +152,15 @@ impl Spool {
         let sealed_before_contact = read_contact(&store, committed)?;
         let removal = Removal::load(&store)?;
         let counters = Counters { quarantined_batches: removal.quarantined_batches(), ..Counters::default() };
+        let ledger = Ledger::load(store.outcomes()?.into_iter());
         let shared = Arc::new(Shared {
             removal: Mutex::new(removal),
             guard: DiskGuard::new(directory.to_owned(), config.min_free_bytes),
             store,
             directory: directory.to_owned(),
             config: config.clone(),
+            waiting: Mutex::default(),
+            ledger_length: AtomicUsize::new(ledger.len()),
             counters: Mutex::new(counters),
             id: Mutex::new(id),
             committed: watch::Sender::new(committed),
@@ -156,7 +170,7 @@ impl Spool {
         });
         shared.count_headers(committed)?;
         let (queue, receiver) = mpsc::channel(config.queue_records);
-        let committer = Committer::start(Arc::clone(&shared), queue.clone(), receiver, next)?;
+        let committer = Committer::start(Arc::clone(&shared), queue.clone(), receiver, next, ledger)?;
         let room = Arc::new(Semaphore::new(config.queue_bytes.as_usize() / PERMIT_BYTES));
         let spool = Self { shared, queue, room };
         let usage = spool.usage();
@@ -173,6 +187,15 @@ impl Spool {
     /// # Errors
     /// [`AppendError`]: in each case the client must not hear 200.
     pub async fn append(&self, record: Record) -> Result<Sequence, AppendError> {
+        self.append_counted(record, Vec::new()).await
+    }
+
+    /// As [`Self::append`], and counts what ended on the way of the same request in the same write: both are on disk, or
+    /// neither is.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn append_counted(&self, record: Record, counts: Vec<OutcomeCount>) -> Result<Sequence, AppendError> {
         self.check_room()?;
         let bytes = record.encoded_len_bound();
         if bytes > MAX_RECORD_BYTES {
@@ -183,7 +206,7 @@ impl Spool {
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES).min(most)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| self.refusal())?;
         let (reply, answer) = oneshot::channel();
-        let append = Append { record, reply, _permit: permit };
+        let append = Append { record, counts, reply, _permit: permit };
         self.queue.send(Command::Append(append)).await.map_err(|_| self.refusal())?;
         answer.await.unwrap_or_else(|_| Err(self.refusal()))
     }
@@ -318,11 +341,7 @@ impl Spool {
         if let Some(reason) = self.shared.failure.borrow().clone() {
             return Err(AppendError::Failed(reason));
         }
-        let is_full = lock(&self.shared.counters).bytes >= self.shared.config.max_bytes.as_u64();
-        if is_full || !self.shared.guard.has_room() {
-            return Err(AppendError::Full);
-        }
-        Ok(())
+        if self.shared.has_room() { Ok(()) } else { Err(AppendError::Full) }
     }
 
     /// Why the commit thread takes nothing any more.
@@ -340,6 +359,10 @@ impl std::fmt::Debug for Spool {
 // === impl Shared ===
 
 impl Shared {
+    fn has_room(&self) -> bool {
+        lock(&self.counters).bytes < self.config.max_bytes.as_u64() && self.guard.has_room()
+    }
+
     fn refuse_if_failed(&self) -> Result<(), SpoolError> {
         self.failure.borrow().clone().map_or(Ok(()), |reason| Err(SpoolError::Failed(reason)))
     }

@@ -15,6 +15,7 @@
 use std::path::Path;
 
 use picket_common::ids::{Sequence, SpoolId};
+use picket_common::outcome::{OutcomeCount, OutcomeKey};
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::BatchHeader;
 use rocksdb::{
@@ -23,12 +24,14 @@ use rocksdb::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::counts::LedgerChange;
 use super::error::SpoolError;
 
 const CF_HEADERS: &str = "headers";
 const CF_BATCHES: &str = "batches";
 const CF_STATE: &str = "state";
 const CF_QUARANTINE: &str = "quarantine";
+const CF_OUTCOMES: &str = "outcomes";
 
 pub(super) const STATE_FORMAT: &[u8] = b"format_version";
 pub(super) const STATE_SPOOL_ID: &[u8] = b"spool_id";
@@ -76,6 +79,14 @@ impl RawHeader {
     }
 }
 
+/// What one commit writes, all or nothing.
+pub(super) struct Writing<'a> {
+    /// A sealed batch: its header and its payload.
+    pub(super) batch: Option<(&'a StoredHeader, &'a [u8])>,
+    /// What changes in the ledger of outcomes.
+    pub(super) ledger: &'a LedgerChange,
+}
+
 /// The open database.
 pub(super) struct Store {
     db: DB,
@@ -90,6 +101,7 @@ impl Store {
             ColumnFamilyDescriptor::new(CF_BATCHES, batches_options(&cache)),
             ColumnFamilyDescriptor::new(CF_STATE, family_options(&cache, SMALL_WRITE_BUFFER)),
             ColumnFamilyDescriptor::new(CF_QUARANTINE, family_options(&cache, SMALL_WRITE_BUFFER)),
+            ColumnFamilyDescriptor::new(CF_OUTCOMES, family_options(&cache, SMALL_WRITE_BUFFER)),
             ColumnFamilyDescriptor::new("default", family_options(&cache, SMALL_WRITE_BUFFER)),
         ];
         let db = DB::open_cf_descriptors(&database_options(), directory, families).map_err(|source| {
@@ -106,7 +118,7 @@ impl Store {
         Ok(Self { db, synced })
     }
 
-    #[expect(clippy::expect_used, reason = "the four families are opened with the database and never dropped")]
+    #[expect(clippy::expect_used, reason = "the families are opened with the database and never dropped")]
     fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("a column family that was opened with the database")
     }
@@ -135,14 +147,39 @@ impl Store {
             .map_err(|source| SpoolError::Storage { action: "write its state", source })
     }
 
-    /// Writes a sealed batch and the next free sequence, all or nothing; on disk when it returns.
-    pub(super) fn commit(&self, stored: &StoredHeader, payload: &[u8]) -> Result<(), CommitError> {
-        let key = stored.header.first.to_key();
+    /// Writes a sealed batch with the next free sequence, and what changes in the ledger of outcomes, all or nothing; on disk
+    /// when it returns.
+    pub(super) fn commit(&self, writing: &Writing<'_>) -> Result<(), CommitError> {
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(CF_HEADERS), key, serde_json::to_vec(stored)?);
-        batch.put_cf(self.family(CF_BATCHES), key, payload);
-        batch.put_cf(self.family(CF_STATE), STATE_NEXT, stored.header.last.advanced_by(1).to_key());
+        if let Some((stored, payload)) = writing.batch {
+            let key = stored.header.first.to_key();
+            batch.put_cf(self.family(CF_HEADERS), key, serde_json::to_vec(stored)?);
+            batch.put_cf(self.family(CF_BATCHES), key, payload);
+            batch.put_cf(self.family(CF_STATE), STATE_NEXT, stored.header.last.advanced_by(1).to_key());
+        }
+        let outcomes = self.family(CF_OUTCOMES);
+        for (key, total) in &writing.ledger.put {
+            batch.put_cf(outcomes, serde_json::to_vec(key)?, total.to_be_bytes());
+        }
+        for key in &writing.ledger.delete {
+            batch.delete_cf(outcomes, serde_json::to_vec(key)?);
+        }
         Ok(self.db.write_opt(batch, &self.synced)?)
+    }
+
+    /// The ledger of outcomes as it was last written. An entry that can't be read is left out, and said.
+    pub(super) fn outcomes(&self) -> Result<Vec<OutcomeCount>, SpoolError> {
+        let mut counts = Vec::new();
+        for entry in self.db.iterator_cf(self.family(CF_OUTCOMES), IteratorMode::Start) {
+            let (key, total) = entry.map_err(|source| SpoolError::Storage { action: "read its outcomes", source })?;
+            let key = serde_json::from_slice::<OutcomeKey>(&key).ok();
+            let total = <[u8; 8]>::try_from(total.as_ref()).ok().map(u64::from_be_bytes);
+            match key.zip(total) {
+                Some((key, quantity)) => counts.push(OutcomeCount { key, quantity }),
+                None => tracing::warn!("a count of outcomes in the spool can't be read and is left out"),
+            }
+        }
+        Ok(counts)
     }
 
     /// The headers of batches whose first sequence is in `from..=last`, in order.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use picket_common::config::ByteSize;
 use picket_common::ids::{EventId, ProjectId, PublicKey, Sequence};
-use picket_common::record::{Record, RecordHeader, RecordReader};
+use picket_common::record::{Record, RecordHeader, RecordKind, RecordReader};
 use picket_common::timestamp::Timestamp;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -18,6 +18,7 @@ pub(super) const ALL: ReadLimit = ReadLimit { batches: usize::MAX, bytes: u64::M
 pub(super) fn record(body: impl Into<Bytes>, received_at: u64) -> Record {
     Record {
         header: RecordHeader {
+            kind: RecordKind::Envelope,
             project_id: ProjectId::new(1),
             public_key: PublicKey::from_random([7; 16]),
             received_at: Timestamp::from_millis(received_at),

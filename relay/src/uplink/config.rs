@@ -18,7 +18,7 @@ pub struct UplinkConfig {
     pub max_in_flight_batches: u32,
     /// Most payload bytes in flight; a larger batch goes alone.
     pub max_in_flight_bytes: ByteSize,
-    /// How often statistics and outcomes are sent.
+    /// How often statistics are sent.
     pub statistics_interval: Span,
     /// The first wait after a failed connection; each further one is twice as long.
     pub backoff_min: Span,

@@ -50,7 +50,6 @@ pub use dial::DialError;
 pub use status::UplinkStatus;
 
 use crate::identity_store::RelayIdentity;
-use crate::outcome::Outcomes;
 use crate::projects::Projects;
 use crate::quota::table::{Link as QuotaLink, Quotas};
 use crate::spool::Spool;
@@ -70,8 +69,6 @@ pub struct UplinkParts {
     pub spool: Spool,
     /// Where configurations go.
     pub projects: Projects,
-    /// Counts to report.
-    pub outcomes: Outcomes,
     /// The shares of quotas, which the aggregator divides.
     pub quotas: Quotas,
     /// The `[uplink]` section.
@@ -100,7 +97,6 @@ struct Link {
     identity: RelayIdentity,
     spool: Spool,
     projects: Projects,
-    outcomes: Outcomes,
     quotas: Quotas,
     config: UplinkConfig,
     status: StatusBoard,
@@ -132,13 +128,12 @@ enum Round {
 
 impl Link {
     fn new(parts: UplinkParts, metrics: UplinkMetrics, random: fn() -> u64) -> Self {
-        let UplinkParts { identity, spool, projects, outcomes, quotas, config, status } = parts;
+        let UplinkParts { identity, spool, projects, quotas, config, status } = parts;
         let memory = Memory { highest_sent: spool.sealed_before_contact(), has_progressed: false, reported: None };
         Self {
             identity,
             spool,
             projects,
-            outcomes,
             quotas,
             config,
             status: StatusBoard::new(status),

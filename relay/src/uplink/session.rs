@@ -261,8 +261,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Sends statistics, and the outcomes since the last time. What was written when the connection breaks may not
-    /// arrive: outcomes are statistics, not events.
+    /// Sends statistics.
     async fn report(&mut self) -> Result<(), LinkError> {
         let usage = self.link.spool.usage();
         let statistics = FromRelay::Statistics(RelayStatistics {
@@ -271,17 +270,7 @@ impl<'a> Session<'a> {
             oldest_received_at: usage.oldest_received_at,
             accepted_total: usage.accepted_total,
         });
-        self.tell(&statistics).await?;
-        let counts = self.link.outcomes.drain();
-        if counts.is_empty() {
-            return Ok(());
-        }
-        let message = FromRelay::Outcomes { counts };
-        let told = self.tell(&message).await;
-        if let (Err(_), FromRelay::Outcomes { counts }) = (&told, message) {
-            self.link.outcomes.put_back(counts);
-        }
-        told
+        self.tell(&statistics).await
     }
 
     /// Says what was admitted under quotas; the last part of it says that it is all.

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use picket_common::category::DataCategory;
 use picket_common::config::{ByteSize, Span};
 use picket_common::ids::{EventId, ProjectId, PublicKey};
-use picket_common::outcome::{Outcome, Reason};
+
 use picket_common::project_config::ConfigSnapshot;
-use picket_common::record::{Record, RecordHeader};
+use picket_common::record::{Record, RecordHeader, RecordKind};
 use picket_common::wire::control::Window;
 use picket_common::wire::{FromAggregator, FromRelay, NackReason};
 use tempfile::TempDir;
@@ -23,7 +22,6 @@ struct Relay {
     directory: TempDir,
     spool: Spool,
     projects: Projects,
-    outcomes: Outcomes,
     committer: Committer,
 }
 
@@ -43,7 +41,7 @@ impl Relay {
         let directory = tempfile::tempdir().unwrap();
         let (spool, committer) = open(&directory);
         let projects = Projects::open(spool.clone()).unwrap();
-        let relay = Self { directory, spool, projects, outcomes: Outcomes::default(), committer };
+        let relay = Self { directory, spool, projects, committer };
         for number in 0..count {
             relay.append(number).await;
         }
@@ -53,6 +51,7 @@ impl Relay {
     /// Each append is waited for, so each is a batch.
     async fn append(&self, number: u64) {
         let header = RecordHeader {
+            kind: RecordKind::Envelope,
             project_id: ProjectId::new(1),
             public_key: PublicKey::from_random([7; 16]),
             received_at: Timestamp::from_millis(number),
@@ -64,12 +63,12 @@ impl Relay {
     }
 
     async fn restarted(self) -> Self {
-        let Self { directory, spool, projects, outcomes, committer } = self;
+        let Self { directory, spool, projects, committer } = self;
         drop((spool, projects));
         committer.close().await;
         let (spool, committer) = open(&directory);
         let projects = Projects::open(spool.clone()).unwrap();
-        Self { directory, spool, projects, outcomes, committer }
+        Self { directory, spool, projects, committer }
     }
 
     fn start(&self, identity: RelayIdentity) -> Running {
@@ -85,7 +84,6 @@ impl Relay {
             identity,
             spool: self.spool.clone(),
             projects: self.projects.clone(),
-            outcomes: self.outcomes.clone(),
             quotas: Quotas::default(),
             config,
             status: sender,
@@ -282,17 +280,13 @@ async fn a_spool_that_was_turned_back_and_restarted_before_any_contact_loses_not
 }
 
 #[tokio::test]
-async fn outcomes_and_statistics_are_reported() {
+async fn statistics_are_reported() {
     let authority = Arc::new(Authority::new());
     let mut aggregator = FakeAggregator::start(&authority);
     let relay = Relay::with_batches(1).await;
-    let reason = Reason::Borrowed("cors");
-    relay.outcomes.record(None, DataCategory::Error, Outcome::Invalid, reason, 5);
     let running = relay.start(authority.relay(&[aggregator.address]));
     let report = aggregator.report(|report| matches!(report, FromRelay::Statistics(_))).await;
     assert!(matches!(report, FromRelay::Statistics(statistics) if statistics.accepted_total == 1));
-    let report = aggregator.report(|report| matches!(report, FromRelay::Outcomes { .. })).await;
-    assert!(matches!(report, FromRelay::Outcomes { counts } if counts[0].quantity == 5));
     running.stop().await;
 }
 

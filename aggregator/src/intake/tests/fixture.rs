@@ -8,7 +8,6 @@ use picket_common::identity;
 use picket_common::ids::{RelayId, Sequence, SpoolId};
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
-use picket_common::wire::control::OutcomeCount;
 use picket_common::wire::join::{JoinReply, JoinRequest, JoinToken};
 use picket_common::wire::{
     BatchHeader, BatchReply, FromAggregator, FromRelay, MAX_CONTROL_FRAME, MAX_SMALL_FRAME, PROTOCOL_VERSION,
@@ -18,7 +17,7 @@ use prometheus_client::registry::Registry;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig};
 use tempfile::TempDir;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +40,6 @@ pub(super) struct TestAggregator {
     pub(super) fleet: Fleet,
     pub(super) journal: Journal,
     pub(super) projects: watch::Sender<Arc<ConfigSnapshot>>,
-    pub(super) outcomes: mpsc::Receiver<(RelayId, Vec<OutcomeCount>)>,
     pub(super) live: LiveRelays,
     pub(super) registry: Registry,
     pub(super) shutdown: CancellationToken,
@@ -61,7 +59,6 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
     let fleet = Fleet::new(database.pool().clone(), Arc::new(authority));
     let (journal, committer) = Journal::open(&directory.path().join("journal"), journal).unwrap();
     let (projects, watched) = watch::channel(Arc::new(ConfigSnapshot::default()));
-    let (outcome_sink, outcomes) = mpsc::channel(16);
     let live = LiveRelays::default();
     let mut registry = Registry::default();
     let intake = Intake {
@@ -70,7 +67,6 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
         journal: journal.clone(),
         quotas: QuotaAuthority::new(watched.clone(), Timestamp::now()),
         projects: watched,
-        outcomes: outcome_sink,
         live: live.clone(),
         metrics: IntakeMetrics::register(&mut registry),
         addresses: vec!["aggregator.test:7443".to_owned()],
@@ -84,7 +80,6 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
         fleet,
         journal,
         projects,
-        outcomes,
         live,
         registry,
         shutdown,

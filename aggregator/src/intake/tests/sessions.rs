@@ -1,12 +1,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use picket_common::category::DataCategory;
-use picket_common::ids::RelayId;
-use picket_common::outcome::Outcome;
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
-use picket_common::wire::control::{OutcomeCount, RelayStatistics};
+use picket_common::wire::control::RelayStatistics;
 use picket_common::wire::{FromAggregator, FromRelay};
 use quinn::ConnectionError;
 
@@ -158,23 +155,6 @@ async fn live_relays_show_who_is_connected_and_how_they_fare() {
     assert_eq!(live.statistics.unwrap().1, statistics());
     relay.connection.close(0_u32.into(), b"");
     until(|| aggregator.live.count() == 0).await;
-}
-
-#[tokio::test]
-async fn outcomes_reach_their_taker_with_the_relay_from_the_certificate() {
-    let mut aggregator = start().await;
-    let joined = aggregator.join().await;
-    let mut relay = aggregator.session(&joined, spool(1)).await.welcomed().await;
-    let counts = vec![OutcomeCount {
-        project_id: None,
-        category: DataCategory::Error,
-        outcome: Outcome::Invalid,
-        reason: "invalid_json".into(),
-        quantity: 3,
-    }];
-    relay.say(&FromRelay::Outcomes { counts: counts.clone() }).await;
-    let received: (RelayId, Vec<OutcomeCount>) = soon(aggregator.outcomes.recv()).await.unwrap();
-    assert_eq!(received, (joined.relay_id, counts));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use picket_common::envelope::{Envelope, Item, ItemType};
 use picket_common::ids::{EventId, ProjectId, PublicKey, Sequence, SpoolId};
 use picket_common::project_config::{ConfigSnapshot, ProjectConfig, ProjectSettings};
-use picket_common::record::{Record, RecordHeader};
+use picket_common::record::{Record, RecordHeader, RecordKind};
 use picket_common::wire::BatchHeader;
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ fn record(project: u64, event: u8, items: &[(ItemType, &'static str)]) -> Record
     let mut body = Vec::new();
     envelope.write_to(&mut body).unwrap();
     let header = RecordHeader {
+        kind: RecordKind::Envelope,
         project_id: ProjectId::new(project),
         public_key: PublicKey::from_random([1; 16]),
         received_at: Timestamp::from_millis(1_763_820_306_789),
@@ -122,4 +123,15 @@ fn an_entry_that_cannot_be_decompressed_is_counted_and_costs_only_itself() {
     let good = entry(2, &[record(1, 3, &[(ItemType::Event, "{}")])]);
     let prepared = prepare(&[broken, good], 1);
     assert_eq!((prepared.grouped.len(), prepared.unreadable_records), (1, 2));
+}
+
+#[test]
+fn what_is_lost_is_counted_as_dropped() {
+    let mut broken = entry(1, &[record(1, 1, &[(ItemType::Event, "{}")]), record(1, 2, &[(ItemType::Event, "{}")])]);
+    broken.payload = Bytes::from_static(b"not zstd");
+    let mut prepared = prepare(&[broken], 1);
+    count_lost(&mut prepared, 3, &plan());
+    let block = block(prepared, &[], &plan());
+    assert_eq!(outcomes(&block), [("dropped", "journal_entry_damaged", 3), ("dropped", "unreadable_record", 2)]);
+    assert!(block.outcomes.iter().all(|row| row.project_id == 0 && row.category == "default"));
 }

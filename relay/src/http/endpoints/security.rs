@@ -51,7 +51,7 @@ async fn receive(exchange: &mut Exchange, project: &str) -> Result<RateLimits, R
     let envelopes = reports.into_iter().map(|report| envelope(report, raw_query));
     // Together, so that they share a commit.
     let results = join_all(envelopes.map(|envelope| request.take(&authorised, envelope))).await;
-    settle(server, results)
+    settle(server, results).await
 }
 
 /// Each element of a list, or the whole body.
@@ -86,7 +86,7 @@ fn envelope(report: Bytes, raw_query: &str) -> Envelope {
 }
 
 /// One answer for all reports: a limit is told whatever became of the others; a report that is none is told if no other was taken.
-fn settle(server: &Server, results: Vec<Result<Taken, Rejection>>) -> Result<RateLimits, Rejection> {
+async fn settle(server: &Server, results: Vec<Result<Taken, Rejection>>) -> Result<RateLimits, Rejection> {
     let mut limits = None;
     let mut worst: Option<Rejection> = None;
     for result in results {
@@ -95,14 +95,18 @@ fn settle(server: &Server, results: Vec<Result<Taken, Rejection>>) -> Result<Rat
             Err(rejection) => {
                 let outweighs = worst.as_ref().is_none_or(|worst| rejection.weight() > worst.weight());
                 let lighter = if outweighs { worst.replace(rejection) } else { Some(rejection) };
-                lighter.inspect(|lighter| lighter.count(server, Endpoint::Security.category()));
+                if let Some(lighter) = lighter {
+                    lighter.count(server, Endpoint::Security.category()).await;
+                }
             }
         }
     }
     match (limits, worst) {
         (_, Some(worst)) if worst.weight() > 0 => Err(worst),
         (Some(limits), worst) => {
-            worst.inspect(|worst| worst.count(server, Endpoint::Security.category()));
+            if let Some(worst) = worst {
+                worst.count(server, Endpoint::Security.category()).await;
+            }
             Ok(limits)
         }
         (None, Some(worst)) => Err(worst),

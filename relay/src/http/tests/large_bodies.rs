@@ -93,6 +93,7 @@ async fn a_large_item_over_its_limit_is_refused_by_name_and_counted_with_all_oth
         (DataCategory::Error, "too_large:attachment".to_owned(), 1),
         (DataCategory::Error, "too_large:event".to_owned(), 1),
         (DataCategory::Attachment, "too_large:attachment".to_owned(), long.len() as u64),
+        (DataCategory::AttachmentItem, "too_large:attachment".to_owned(), 1),
     ];
     assert_eq!(quantities, expected);
     assert!(relay.spooled().is_empty());

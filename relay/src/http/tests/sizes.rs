@@ -15,6 +15,14 @@ async fn one_item_over_its_limit_refuses_the_whole_envelope_and_counts_every_ite
     let mut quantities: Vec<_> =
         relay.counted().into_iter().map(|(_, category, _, _, quantity)| (category, quantity)).collect();
     quantities.sort();
-    assert_eq!(quantities, [(DataCategory::Error, 1), (DataCategory::Attachment, 5), (DataCategory::Session, 1)]);
+    assert_eq!(
+        quantities,
+        [
+            (DataCategory::Error, 1),
+            (DataCategory::Attachment, 5),
+            (DataCategory::Session, 1),
+            (DataCategory::AttachmentItem, 1)
+        ]
+    );
     assert!(relay.spooled().is_empty());
 }
