@@ -44,7 +44,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response<Body> {
-    admin.server.metrics.set_in_flight_bytes(admin.server.budget.used());
+    admin.server.metrics.set_body_bytes(admin.server.budget.used(), admin.server.staging.used());
     let mut response = encode_metrics(&admin.registry).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
     response

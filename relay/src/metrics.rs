@@ -93,6 +93,7 @@ pub struct RelayMetrics {
     duration_seconds: Histogram,
     connections: Gauge,
     in_flight_bytes: Gauge,
+    staged_bytes: Gauge,
 }
 
 /// Counts a connection as open until it is dropped.
@@ -117,6 +118,7 @@ impl RelayMetrics {
             duration_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
             connections: Gauge::default(),
             in_flight_bytes: Gauge::default(),
+            staged_bytes: Gauge::default(),
         };
         registry.register("requests", "Requests answered, by endpoint and status", metrics.requests.clone());
         registry.register(
@@ -140,6 +142,11 @@ impl RelayMetrics {
             "Memory reserved for request bodies, bounded by limits.max_in_flight_bytes",
             metrics.in_flight_bytes.clone(),
         );
+        registry.register(
+            "staged_bytes",
+            "Large bodies that wait on disk, sealed, bounded by limits.max_staged_bytes",
+            metrics.staged_bytes.clone(),
+        );
         metrics
     }
 
@@ -159,9 +166,10 @@ impl RelayMetrics {
         OpenConnection(self.connections.clone())
     }
 
-    /// Takes over a figure that is kept elsewhere, before the metrics are read.
-    pub(crate) fn set_in_flight_bytes(&self, bytes: usize) {
-        self.in_flight_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    /// Takes over figures that are kept elsewhere, before the metrics are read.
+    pub(crate) fn set_body_bytes(&self, in_flight: usize, staged: usize) {
+        self.in_flight_bytes.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        self.staged_bytes.set(i64::try_from(staged).unwrap_or(i64::MAX));
     }
 
     /// Requests answered 200 since the start.

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - decompressed bytes never exceed the endpoint's limit, compressed ones never exceed it by more than a sixteenth (a stream
 //!   of empty blocks would otherwise go on for ever without producing anything);
-//! - what is held is reserved from the memory budget before it is allocated;
+//! - what is held is reserved from the memory budget before it is allocated; no more is decompressed than was asked for, and a
+//!   step;
 //! - a client that pauses too long, or takes too long as a whole, is refused;
 //! - decompressing gives way to other requests after each step.
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -89,6 +90,8 @@ impl IncomingBody {
 /// Reads one body through its decoder.
 pub(crate) struct BodyReader<'a> {
     incoming: &'a mut IncomingBody,
+    /// What came last and is not decoded yet: a few compressed bytes may stand for very many.
+    chunk: Option<Bytes>,
     decoder: Decoder,
     encoding: Encoding,
     most_received: usize,
@@ -129,16 +132,17 @@ impl<'a> BodyReader<'a> {
         }
         let decoder = Decoder::new(encoding, limit, budget.reserve_nothing()).map_err(refusal)?;
         let (idle, deadline) = (config.body_idle_timeout.get(), Instant::now() + config.body_timeout.get());
-        Ok(Self { incoming, decoder, encoding, most_received, idle, deadline })
+        Ok(Self { incoming, chunk: None, decoder, encoding, most_received, idle, deadline })
     }
 
     /// The first line that is not blank, without reading more than it takes.
     pub(crate) async fn first_line(&mut self) -> Result<&[u8], Refusal> {
         while !has_line(self.decoder.decoded()) && self.decoder.decoded().len() < FIRST_LINE_BYTES {
-            match self.next_chunk().await? {
-                Some(chunk) => self.decode(&chunk).await?,
-                None => break,
+            self.chunk = self.next_chunk().await?;
+            if self.chunk.is_none() {
+                break;
             }
+            self.decode(FIRST_LINE_BYTES).await?;
         }
         let text = self.decoder.decoded().trim_ascii_start();
         Ok(text.split(|&byte| byte == b'\n').next().unwrap_or_default())
@@ -155,7 +159,12 @@ impl<'a> BodyReader<'a> {
 
     /// The whole body as [`Self::read_to_end`] gives it, unless it is longer than `most`: then the reader, to go on by pieces.
     pub(crate) async fn read_up_to(mut self, most: usize) -> Result<ReadUpTo<'a>, Refusal> {
-        while let Some(chunk) = self.next_chunk().await? {
+        loop {
+            self.decode(most).await?;
+            if self.decoder.decoded().len() > most {
+                return Ok(ReadUpTo::Longer(self));
+            }
+            let Some(chunk) = self.next_chunk().await? else { break };
             let is_whole = self.encoding == Encoding::Identity
                 && self.decoder.decoded().is_empty()
                 && chunk.len() <= most
@@ -164,10 +173,7 @@ impl<'a> BodyReader<'a> {
                 let (_, reservation) = self.decoder.finish().map_err(refusal)?;
                 return with_room_for_a_copy(chunk, reservation);
             }
-            self.decode(&chunk).await?;
-            if self.decoder.decoded().len() > most {
-                return Ok(ReadUpTo::Longer(self));
-            }
+            self.chunk = Some(chunk);
         }
         if self.incoming.received == 0 {
             // Nothing was sent at all: say so, instead of calling nothing a truncated stream.
@@ -180,16 +186,18 @@ impl<'a> BodyReader<'a> {
     /// The next piece of the body, of at least `least` bytes unless it is the last one; `None` behind the last. For bodies that are
     /// not held whole: only pieces count towards the memory budget, as long as the reader lives.
     pub(crate) async fn next_piece(&mut self, least: usize) -> Result<Option<Vec<u8>>, Refusal> {
-        while self.decoder.decoded().len() < least {
-            match self.next_chunk().await? {
-                Some(chunk) => self.decode(&chunk).await?,
-                None => {
-                    if self.incoming.received == 0 {
-                        return Err(Refusal::malformed("empty_body", "the request has no body"));
-                    }
-                    self.decoder.check_complete().map_err(refusal)?;
-                    break;
+        loop {
+            self.decode(least).await?;
+            if self.decoder.decoded().len() >= least {
+                break;
+            }
+            self.chunk = self.next_chunk().await?;
+            if self.chunk.is_none() {
+                if self.incoming.received == 0 {
+                    return Err(Refusal::malformed("empty_body", "the request has no body"));
                 }
+                self.decoder.check_complete().map_err(refusal)?;
+                break;
             }
         }
         let piece = self.decoder.take_decoded();
@@ -210,10 +218,20 @@ impl<'a> BodyReader<'a> {
         Ok(chunk)
     }
 
-    async fn decode(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
-        let mut input = chunk;
-        while self.decoder.step(&mut input).map_err(refusal)? == Step::GoesOn {
-            tokio::task::yield_now().await;
+    /// Decodes the chunk at hand, until it is used up or more than `most` bytes are there (by a step at most).
+    async fn decode(&mut self, most: usize) -> Result<(), Refusal> {
+        while let Some(chunk) = &mut self.chunk {
+            if self.decoder.decoded().len() > most {
+                break;
+            }
+            let mut input = &chunk[..];
+            let step = self.decoder.step(&mut input).map_err(refusal)?;
+            let used = chunk.len() - input.len();
+            chunk.advance(used);
+            match step {
+                Step::NeedsInput => self.chunk = None,
+                Step::GoesOn => tokio::task::yield_now().await,
+            }
         }
         Ok(())
     }

@@ -101,6 +101,22 @@ async fn a_large_item_over_its_limit_is_refused_by_name_and_counted_with_all_oth
 }
 
 #[tokio::test]
+async fn a_few_compressed_bytes_that_stand_for_very_many_are_not_held_whole_either() {
+    let limits = LimitsConfig { max_in_flight_bytes: ByteSize::mib(4), ..LimitsConfig::default() };
+    let config = SpoolConfig { min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() };
+    let relay = relay_with(limits, &config);
+    relay.configure();
+    let attachment = vec![0; 20_000_000];
+    let body = gzip(&envelope_with(&[&attachment]));
+    assert!(body.len() < 200_000);
+    let auth = format!("Sentry sentry_key={KEY}");
+    let headers = [("x-sentry-auth", auth.as_str()), ("content-encoding", "gzip")];
+    let answer = relay.send(Method::POST, "/api/7/envelope/", &headers, body).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    assert!(requests(&relay)[0].1 == [(1, attachment)]);
+}
+
+#[tokio::test]
 async fn when_staging_is_full_large_bodies_wait_and_small_ones_pass() {
     let mut relay = relay();
     let directory = tempfile::tempdir().unwrap();
