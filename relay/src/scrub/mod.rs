@@ -24,6 +24,7 @@
 
 pub mod dry_run;
 mod file;
+mod file_kind;
 mod graphql;
 mod key_cache;
 mod plan;

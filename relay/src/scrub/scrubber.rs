@@ -66,6 +66,10 @@ impl Scrubber {
         })
     }
 
+    pub(super) const fn profile(&self) -> ScrubProfile {
+        self.profile
+    }
+
     pub(super) const fn plan(&self) -> &Plan {
         &self.plan
     }

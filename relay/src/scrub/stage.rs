@@ -16,9 +16,6 @@ use crate::quota::Admitted;
 use crate::refusal::Refusal;
 use crate::submission::Submission;
 
-/// The attachment type of a minidump.
-const MINIDUMP: &str = "event.minidump";
-
 /// A submission that may be written to disk.
 #[derive(Debug)]
 pub struct Scrubbed {
@@ -89,26 +86,17 @@ fn scrub_item(scrubber: &Scrubber, item: &mut Item) {
 /// An item's payload as a blob, where it is not in memory. It is scrubbed as it is read.
 fn blob(scrubber: &Scrubber, index: u32, item: &Item) -> Option<Blob> {
     let payload = Arc::clone(item.detached()?);
-    let name = item.header_text("filename").unwrap_or_default();
-    let scrubber = match item.attachment_type() {
-        Some(MINIDUMP) => scrubber.minidump_scrubber(&name, payload.as_ref()),
-        _ => scrubber.file_scrubber(&name),
-    };
+    let scrubber = scrubber.file_stream(item, &payload);
     Some(Blob { item: index, payload, scrubber })
 }
 
 /// A file that is in memory.
 fn scrub_attachment(scrubber: &Scrubber, item: &mut Item) {
-    if item.detached().is_some() || !scrubber.looks_into_files() {
+    if item.detached().is_some() {
         return;
     }
-    let name = item.header_text("filename").unwrap_or_default();
-    let scrubbed = match item.attachment_type() {
-        Some(MINIDUMP) => scrubber.scrub_minidump(&name, item.payload()),
-        _ => scrubber.scrub_file(&name, item.payload()),
-    };
-    if let Some(scrubbed) = scrubbed {
-        item.set_payload(Bytes::from(scrubbed));
+    if let Some(scrubbed) = scrubber.scrub_file(item) {
+        item.set_payload(scrubbed);
     }
 }
 

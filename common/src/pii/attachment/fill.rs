@@ -35,9 +35,10 @@ fn text<'r>(redaction: &'r Redaction, found: &[u8]) -> Cow<'r, str> {
     }
 }
 
-/// The longest prefix of whole characters within `limit` bytes.
+/// The longest prefix of whole characters within `limit` bytes. One character says nothing, and a bracket alone would seem to
+/// open a list.
 fn cut(text: &str, limit: usize) -> &str {
-    let mut end = text.len().min(limit);
+    let mut end = if limit < 2 { 0 } else { text.len().min(limit) };
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -17,6 +17,25 @@ const VALUE_BYTES_MAX: usize = 8 * 1024;
 const PLAIN_VALUES: [&[u8]; 9] =
     [b"true", b"false", b"null", b"none", b"nil", b"undefined", b"[filtered]", b"[redacted]", b"********"];
 
+/// What the built-in rules put in the place of what they find.
+const REPLACEMENTS: [&[u8]; 15] = [
+    b"[Filtered]",
+    b"[ip]",
+    b"[email]",
+    b"[creditcard]",
+    b"[iban]",
+    b"[imei]",
+    b"[mac]",
+    b"[uuid]",
+    b"[pemkey]",
+    b"[auth]",
+    b"[us-ssn]",
+    b"[user]",
+    b"[password]",
+    b"[token]",
+    b"[Redacted]",
+];
+
 /// Words that announce credentials in a header (RFC 9110 §11.1): the value is what follows.
 const SCHEMES: [&[u8]; 6] = [b"basic", b"bearer", b"digest", b"negotiate", b"token", b"apikey"];
 
@@ -96,7 +115,13 @@ fn value_after(bytes: &[u8], from: usize) -> Range<usize> {
             let value_start = quote_at + 1;
             value_start..closing_quote(&bytes[..limit], value_start, quote, quote_at - start)
         }
-        Some(b'[' | b'{') if quote_at == start => start..closing_bracket(&bytes[..limit], start),
+        Some(b'[' | b'{') if quote_at == start => {
+            let word = start..bare_word_end(&bytes[..limit], start);
+            match is_cut_replacement(&bytes[word.clone()]) {
+                true => word,
+                false => start..closing_bracket(&bytes[..limit], start),
+            }
+        }
         _ => start..bare_end(&bytes[..limit], start),
     }
 }
@@ -150,6 +175,11 @@ fn bare_end(bytes: &[u8], start: usize) -> usize {
     }
 }
 
+/// A replacement that was cut to the length of what it replaced, as in attachments.
+fn is_cut_replacement(value: &[u8]) -> bool {
+    value.len() >= 2 && REPLACEMENTS.iter().any(|text| text.starts_with(value))
+}
+
 /// Nothing, a constant, or a replacement of our own.
 fn is_plain(value: &[u8]) -> bool {
     let credentials = value.strip_prefix(b"Bearer ").unwrap_or(value);
@@ -158,7 +188,10 @@ fn is_plain(value: &[u8]) -> bool {
         && credentials.starts_with(b"[")
         && credentials.ends_with(b"]")
         && credentials[1..credentials.len() - 1].iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
-    masked || replaced || PLAIN_VALUES.iter().any(|plain| value.eq_ignore_ascii_case(plain))
+    masked
+        || replaced
+        || is_cut_replacement(value)
+        || PLAIN_VALUES.iter().any(|plain| value.eq_ignore_ascii_case(plain))
 }
 
 /// Values of URL parameters by name: `?name=value`, `&name=value`, and `name=value` at the start of a text.

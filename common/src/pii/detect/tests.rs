@@ -226,6 +226,8 @@ fn values_of_sensitive_names_are_found_in_texts() {
             ("secret=\"never closed", &["never closed"]),
             ("password=null token: true secret=[Filtered] password: [password] auth=****", &[]),
             ("Authorization: Bearer [token]", &[]),
+            ("password=[Filter host=db secret=[em x token=[Filtered] y", &[]),
+            ("tokens=[\"a\" x", &["[\"a\" x"]),
             ("author: jo token::new secret://x max_tokens=5 a: b", &[]),
             ("password := \"x\"", &["x"]),
             ("пароль password=тайна.", &["тайна."]),
