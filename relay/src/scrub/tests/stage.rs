@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use picket_common::envelope::Envelope;
-use picket_common::pii::PiiConfig;
+use picket_common::pii::{PiiConfig, ScrubProfile};
 use picket_common::project_config::{ProjectConfig, ProjectSettings};
 
 use super::super::stage::scrub_opened;
@@ -70,9 +70,13 @@ fn items_that_are_no_json_are_scrubbed_as_text() {
 }
 
 #[test]
-fn attachments_are_left_alone_unless_a_rule_names_them() {
+fn under_compat_attachments_are_left_alone_unless_a_rule_names_them() {
     let body = "{}\n{\"type\":\"attachment\",\"filename\":\"a.log\",\"length\":9}\n203.0.113\n{\"type\":\"attachment\",\"filename\":\"b.log\",\"length\":11}\n203.0.113.7\n";
-    let mut settings = ProjectSettings::default();
+    assert!(
+        !spooled(body, ProjectSettings::default()).unwrap().contains("203.0.113.7"),
+        "strict looks into text files"
+    );
+    let mut settings = ProjectSettings { scrub_profile: ScrubProfile::Compat, ..ProjectSettings::default() };
     assert!(spooled(body, settings.clone()).unwrap().contains("203.0.113.7"));
     let rules: PiiConfig =
         serde_json::from_value(json!({"applications": {"$attachments.'b.log'": ["@ip:mask"]}})).unwrap();
