@@ -54,16 +54,20 @@ impl<'t> Opened<'t> {
     /// Opens a submission. `texts` are those of its envelope.
     ///
     /// # Errors
-    /// [`NotJson`] for the first item that should be JSON and can't even be repaired.
+    /// [`NotJson`] for the first event that can't even be repaired. Another item that can't has no document; normalisation drops
+    /// it, since the client need not send the whole envelope again for it.
     pub fn open(mut submission: Submission, texts: &'t Texts, floats: PythonFloats) -> Result<Self, NotJson> {
         let mut items = Vec::with_capacity(texts.0.len());
         for (item, text) in submission.envelope.take_items().into_iter().zip(&texts.0) {
             let document = match has_document(item.item_type()) {
-                true => Some(
-                    Document::read(text, floats)
-                        .map_err(|source| NotJson { item_type: item.item_type().as_str().into(), source })?,
-                ),
-                false => None,
+                true => Document::read(text, floats).map(Some),
+                false => Ok(None),
+            };
+            let document = match document {
+                Err(source) if is_event(item.item_type()) => {
+                    return Err(NotJson { item_type: item.item_type().as_str().into(), source });
+                }
+                read => read.unwrap_or(None),
             };
             items.push(OpenedItem { item, document });
         }
@@ -91,7 +95,13 @@ impl<'t> Opened<'t> {
     }
 }
 
-/// The types whose payload is one JSON value that the stages look into.
-const fn has_document(item_type: &ItemType) -> bool {
+/// The types whose payload is an event.
+pub(crate) const fn is_event(item_type: &ItemType) -> bool {
     matches!(item_type, ItemType::Event | ItemType::Security | ItemType::Feedback | ItemType::Transaction)
+}
+
+/// The types whose payload is one JSON value that the stages look into.
+pub(crate) const fn has_document(item_type: &ItemType) -> bool {
+    is_event(item_type)
+        || matches!(item_type, ItemType::Session | ItemType::Sessions | ItemType::CheckIn | ItemType::UserReport)
 }

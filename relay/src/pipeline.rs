@@ -112,9 +112,10 @@ impl Pipeline {
     fn prepare(&self, accepted: Accepted) -> Result<Prepared, Refusal> {
         let limited = limit::enforce(accepted, &self.limits)?;
         let texts = limited.texts();
-        let normalised = normalise::normalise(limited, &texts, self.random)?;
+        let mut normalised = normalise::normalise(limited, &texts, self.random)?;
+        let mut dropped = normalised.take_dropped();
         let mut filtered = filter::apply(normalised);
-        let mut dropped = filtered.take_dropped();
+        dropped.append(filtered.take_dropped());
         let mut admitted = quota::admit(filtered, &self.quotas, &self.rates);
         dropped.append(admitted.take_dropped());
         let limits = admitted.take_limits();

@@ -12,10 +12,10 @@ use picket_common::outcome::{MAX_REASON_CHARS, Outcome, OutcomeCount, Reason};
 use picket_common::record::{Record, RecordKind, RecordReader};
 use picket_common::tally::Tally;
 use picket_common::timestamp::Timestamp;
+use picket_common::tree::{Document, PythonFloats};
 use picket_common::wire::BatchHeader;
 use serde_json::Value;
 
-use super::repair::repair;
 use crate::journal::JournalEntry;
 
 /// Whose what is nobody's is.
@@ -155,7 +155,8 @@ fn parse_event(item: &Item) -> Option<(Bytes, Value)> {
     let (json, event) = match serde_json::from_slice(&json) {
         Ok(event) => (json, event),
         Err(_) => {
-            let repaired = Bytes::from(repair(&json));
+            // What relays spooled before they repaired it themselves.
+            let repaired = Bytes::from(Document::read(&json, PythonFloats::Accept).ok()?.to_json());
             let event = serde_json::from_slice::<Value>(&repaired).ok()?;
             (repaired, event)
         }

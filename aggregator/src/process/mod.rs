@@ -22,7 +22,6 @@ pub mod group;
 pub mod lenient;
 mod pipeline;
 mod plan;
-mod repair;
 mod row;
 mod symbolicate;
 mod worker;

@@ -63,7 +63,7 @@ pub(super) fn event_row(decoded: &DecodedEvent, face: &NewIssue, hash: Option<&G
         release: column("release"),
         environment: column("environment"),
         dist: column("dist"),
-        server_name: column("server_name"),
+        server_name: server_name(event).map(|text| cut(&text, MAX_COLUMN_CHARS)).unwrap_or_default(),
         logger: column("logger"),
         sdk_name: nested("sdk", "name"),
         sdk_version: nested("sdk", "version"),
@@ -83,6 +83,13 @@ fn user_key(event: &Value) -> String {
         .into_iter()
         .find_map(|(prefix, key)| user.scalar(key).map(|value| cut(&format!("{prefix}:{value}"), MAX_COLUMN_CHARS)))
         .unwrap_or_default()
+}
+
+/// Relays make it a tag; events that came before they did have it at the top.
+fn server_name(event: &Value) -> Option<String> {
+    event
+        .scalar("server_name")
+        .or_else(|| tags(event).into_iter().find(|(name, _)| name == "server_name").map(|(_, text)| text))
 }
 
 /// Tags as pairs, from an object or a list of pairs; the first of two equal keys stays. Sorted, because the block of a
@@ -149,6 +156,14 @@ mod tests {
         assert_eq!(from(json!([["x", "1"], ["x", "2"], ["y"], 3])), [("x", "1")].map(owned));
         let many: serde_json::Map<_, _> = (0..500).map(|n| (format!("k{n}"), json!("v"))).collect();
         assert_eq!(from(Value::Object(many)).len(), MAX_TAGS);
+    }
+
+    #[test]
+    fn the_server_is_found_at_the_top_and_among_the_tags() {
+        for event in [json!({"server_name": "web-1"}), json!({"tags": [["server_name", "web-1"]]})] {
+            assert_eq!(server_name(&event).as_deref(), Some("web-1"));
+        }
+        assert_eq!(server_name(&json!({"tags": [["server_name", null]]})), None);
     }
 
     fn tags_of(value: &Value) -> Vec<(String, String)> {

@@ -68,15 +68,17 @@ pub(super) fn normalise(event: &mut Object<'_>, context: &EventContext<'_>, meta
 }
 
 fn event_id(event: &mut Object<'_>, context: &EventContext<'_>, meta: &mut MetaTree) {
-    match (context.event_id, event.get_mut("event_id")) {
-        (Some(id), _) => {
-            event.insert("event_id", id.to_string());
+    let path = Path::ROOT.key("event_id");
+    let written = event.get_mut("event_id").filter(|value| !value.is_null());
+    let written = written.and_then(|value| {
+        let id = value.as_str().and_then(|text| text.parse::<EventId>().ok());
+        if id.is_none() {
+            invalid(value, "expected an event id", meta, &path);
         }
-        (None, Some(value @ Value::String(_))) => match value.as_str().and_then(|text| text.parse::<EventId>().ok()) {
-            Some(id) => *value = Value::from(id.to_string()),
-            None => invalid(value, "expected an event id", meta, &Path::ROOT.key("event_id")),
-        },
-        (None, _) => {}
+        id
+    });
+    if let Some(id) = context.event_id.or(written) {
+        event.insert("event_id", id.to_string());
     }
 }
 

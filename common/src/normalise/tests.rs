@@ -108,6 +108,7 @@ fn a_field_that_is_wrong_costs_itself_and_not_the_event() {
         (r#"{"tags":"x"}"#, "tags", "null", "expected pairs"),
         (r#"{"exception":5}"#, "exception", "null", "expected an object"),
         (r#"{"fingerprint":{}}"#, "fingerprint", "null", "expected a list of strings"),
+        (r#"{"event_id":"0"}"#, "event_id", &format!("\"{ID}\""), "expected an event id"),
         (r#"{"extra":5}"#, "extra", "null", "expected an object"),
     ] {
         let (parts, meta) = parts(event, &[key]);

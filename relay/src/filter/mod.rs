@@ -75,7 +75,7 @@ fn drop_unwanted(opened: &mut Opened<'_>, dropped: &mut Dropped) {
     let filters = project.filters();
     let sender = &opened.submission.sender;
     let unwanted = opened.items.iter().find_map(|item| {
-        let event = &item.document.as_ref()?.value;
+        let event = &item.document.as_ref().filter(|_| is_event(item.item.item_type()))?.value;
         let sent = Sent { event, client_address: sender.address, user_agent: sender.user_agent.as_deref() };
         filters.verdict(sent)
     });

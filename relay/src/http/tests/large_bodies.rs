@@ -66,7 +66,7 @@ async fn large_attachments_are_spooled_in_pieces_that_their_envelope_names() {
         let (record, blobs) = requests.pop().unwrap();
         assert!(blobs == [(1, large.clone()), (3, larger.clone())]);
         let envelope = Envelope::parse(record.body.clone(), 500).unwrap();
-        assert_eq!(event_of(&record)["message"], "x");
+        assert_eq!(event_of(&record)["logentry"]["formatted"], "x");
         assert_eq!(envelope.items()[2].payload(), &small);
         assert!(envelope.items()[1].payload().is_empty());
         assert_eq!(envelope.items()[1].header_text("filename").unwrap(), "f");
