@@ -84,7 +84,7 @@ fn a_refused_event_takes_its_companions_with_it_and_nothing_else() {
         [("event", "{}"), ("attachment", "12345"), ("user_report", "{}"), ("session", "{}"), ("client_report", "{}")];
     let (left, refused, header) = send(&Quotas::default(), &closed, &items);
     assert_eq!(left, ["session", "client_report"]);
-    let expected = [("error", 1), ("attachment", 5), ("feedback", 1)];
+    let expected = [("error", 1), ("attachment", 5), ("attachment_item", 1), ("feedback", 1)];
     assert_eq!(refused, expected.map(|(category, quantity)| ("closed".to_owned(), category.to_owned(), quantity)));
     assert_eq!(header, "60:error:organization:closed");
 }
@@ -107,7 +107,11 @@ fn attachments_are_counted_in_bytes_and_in_items() {
     let (left, refused, _) =
         send(&quotas, &bytes, &[("event", "{}"), ("attachment", "12345"), ("attachment", "12345")]);
     assert_eq!(left, ["event", "attachment"]);
-    assert_eq!(refused, [("quota_exceeded".to_owned(), "attachment".to_owned(), 5)]);
+    let expected = [("attachment", 5), ("attachment_item", 1)];
+    assert_eq!(
+        refused,
+        expected.map(|(category, quantity)| ("quota_exceeded".to_owned(), category.to_owned(), quantity))
+    );
     let items = with_quotas(json!([{"id": "i", "limit": 1, "window": 60, "categories": ["attachment_item"]}]));
     assert_eq!(send(&quotas, &items, &[("attachment", "12345"), ("attachment", "1")]).0, ["attachment"]);
 }

@@ -3,12 +3,14 @@
 //! Deletions are not synced. If a power cut brings a batch back, it is sent again and the aggregator answers that it
 //! has it.
 
+use picket_common::category::DataCategory;
 use picket_common::ids::Sequence;
+use picket_common::outcome::{Outcome, OutcomeCount, OutcomeKey, Reason};
 use picket_common::timestamp::Timestamp;
 
 use super::error::SpoolError;
 use super::quarantine::{SetAside, SetAsideReason, Totals};
-use super::store::{RawHeader, Store};
+use super::store::{RawHeader, Store, StoredHeader};
 use super::{Shared, Spool, lock};
 
 /// Space of deleted payloads is given back each time this much was deleted. Blob files are about 8 MiB, so smaller
@@ -111,6 +113,20 @@ impl Spool {
     }
 }
 
+/// How a batch that is set aside is counted: by its records, because what is in them may not be readable. Where not even its header
+/// is, it counts as one, in no hour that ever was.
+fn lost(stored: Option<&StoredHeader>) -> OutcomeCount {
+    let hour = stored.map_or(Timestamp::EPOCH, |stored| stored.oldest_received_at.start_of_hour());
+    let key = OutcomeKey {
+        hour,
+        project_id: None,
+        category: DataCategory::Default,
+        outcome: Outcome::Dropped,
+        reason: Reason::Borrowed("spool_quarantined"),
+    };
+    OutcomeCount { key, quantity: stored.map_or(1, |stored| stored.header.records()) }
+}
+
 impl Removal {
     fn reclaim_after(&mut self, store: &Store, deleted: u64, end: Sequence) {
         self.unreclaimed += deleted;
@@ -127,12 +143,14 @@ impl Shared {
         if self.store.header(raw.first)?.is_none() {
             return Ok(());
         }
-        let header = raw.parse().ok().map(|stored| stored.header);
+        let stored = raw.parse().ok();
         // Of a damaged payload there may be nothing to keep; one that can't be read now ends this with an error.
         let payload = self.store.payload(raw.first)?.unwrap_or_default();
         let batch = SetAside { first: raw.first, reason, detail, header_json: &raw.json, payload: &payload };
         removal.quarantine.take(&self.store, &batch, self.config.quarantine_max_bytes)?;
+        let header = stored.as_ref().map(|stored| &stored.header);
         let (records, bytes) = header.map_or((0, 0), |header| (header.records(), header.payload_bytes));
+        lock(&self.waiting).add(lost(stored.as_ref()));
         tracing::error!(
             first = %raw.first, records, bytes, reason = reason.as_str(), detail,
             "a batch was set aside; it stays in the spool's quarantine and is not sent"

@@ -192,6 +192,8 @@ async fn a_damaged_batch_is_set_aside_and_the_rest_flows() {
     }
     spool.shared.store.damage_payload(Sequence::new(2), b"not what was sealed");
     assert_eq!(bodies(&spool), ["1", "3"]);
+    let counted: Vec<_> = spool.counted().into_iter().map(|count| (count.key.reason, count.quantity)).collect();
+    assert_eq!(counted, [("spool_quarantined".into(), 1)]);
     assert_eq!(spool.usage().quarantined_batches, 1);
     assert_eq!(spool.usage().records, 2);
     let kept: Vec<_> = spool.shared.store.quarantine().map(Result::unwrap).collect();
