@@ -197,7 +197,7 @@ impl Quota {
     }
 
     fn check_window(&self) -> Result<(), InvalidQuota> {
-        if !self.limit.is_some_and(|limit| limit > 0) {
+        if matches!(self.limit, None | Some(0)) {
             return Ok(());
         }
         if self.id.is_none() {

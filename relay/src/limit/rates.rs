@@ -232,7 +232,6 @@ impl<C: Clock + Clone> Addresses<C> {
         }
         let client = match address.to_canonical() {
             IpAddr::V4(address) => Client::V4(address.to_bits()),
-            #[expect(clippy::cast_possible_truncation, reason = "the upper half is what is left")]
             IpAddr::V6(address) => Client::V6((address.to_bits() >> 64) as u64),
         };
         let client = match self.is_crowded.load(Ordering::Relaxed) {
