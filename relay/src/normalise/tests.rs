@@ -122,7 +122,8 @@ fn what_belongs_to_feedback_without_a_message_goes_with_it() {
         dropped,
         [
             (DataCategory::Feedback, "missing_feedback".to_owned(), 1),
-            (DataCategory::Attachment, "missing_feedback".to_owned(), 3)
+            (DataCategory::Attachment, "missing_feedback".to_owned(), 3),
+            (DataCategory::AttachmentItem, "missing_feedback".to_owned(), 1)
         ]
     );
     assert!(taken.envelope.items().is_empty());
