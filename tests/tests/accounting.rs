@@ -24,6 +24,9 @@ const KILLS: u64 = 3;
 /// From a kill to the next.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(1200));
 
+/// The status of a request of which a quota left nothing.
+const LIMITED: u16 = 429;
+
 /// Category and outcome, and how much.
 type Counts = BTreeMap<(String, String), u64>;
 
@@ -80,8 +83,9 @@ fn post(random: &mut Random) -> Post {
                 &[("event", &event.json()), ("sparkle", b"{}"), ("transaction_of_tomorrow", b"?")];
             (items(parts, &id), |_, _| vec![("error", "accepted", 1), ("default", "unsupported", 2)])
         }
-        3 => (items(&[("attachment", &attachment)], &id), |_, sizes| {
-            vec![("attachment", "unsupported", sizes.attachment), ("attachment_item", "unsupported", 1)]
+        3 => (items(&[("attachment", &attachment)], &id), |status, sizes| {
+            let outcome = if status == LIMITED { "rate_limited" } else { "unsupported" };
+            vec![("attachment", outcome, sizes.attachment), ("attachment_item", outcome, 1)]
         }),
         4 => (items(&[("event", b"this is no JSON")], &id), |_, _| vec![("error", "invalid", 1)]),
         5 => (items(&[("event", &filtered.json())], &id), |_, _| vec![("error", "filtered", 1)]),
@@ -96,6 +100,12 @@ fn post(random: &mut Random) -> Post {
     Post { body: body.into(), ends, sizes }
 }
 
+fn add(counts: &mut Counts, ends: Vec<(&str, &str, u64)>) {
+    for (category, outcome, quantity) in ends {
+        *counts.entry((category.to_owned(), outcome.to_owned())).or_default() += quantity;
+    }
+}
+
 /// Posts the mix; after a post that got no answer, when the relay is ready again.
 fn post_all(target: Target, mut random: Random, book: &Mutex<Book>) {
     let http = HttpClient::new();
@@ -104,14 +114,14 @@ fn post_all(target: Target, mut random: Random, book: &Mutex<Book>) {
     for _ in 0..POSTS {
         let post = post(&mut random);
         let answer = http.post(target.relay, &target.envelope_path(), &headers, post.body);
-        let status = answer.as_ref().map_or(200, |answer| answer.status);
-        let ends = (post.ends)(status, &post.sizes);
-        let mut book = book.lock().unwrap();
-        let counts = if answer.is_ok() { &mut book.answered } else { &mut book.unanswered };
-        for (category, outcome, quantity) in ends {
-            *counts.entry((category.to_owned(), outcome.to_owned())).or_default() += quantity;
+        let mut guard = book.lock().unwrap();
+        let Book { answered, unanswered } = &mut *guard;
+        match &answer {
+            Ok(answer) => add(answered, (post.ends)(answer.status, &post.sizes)),
+            // Either may have come of it.
+            Err(_) => [200, LIMITED].iter().for_each(|&status| add(unanswered, (post.ends)(status, &post.sizes))),
         }
-        drop(book);
+        drop(guard);
         if answer.is_err() {
             eventually("the relay is ready again", ARRIVAL_PATIENCE, || {
                 let answer = http.get(target.relay, "/api/relay/healthcheck/ready/", &[]).map_err(|error| error.0)?;
@@ -147,7 +157,10 @@ fn everything_that_was_answered_is_in_the_outcomes_exactly_once_even_if_the_rela
     let mut random = Random::seeded();
     let (mut installation, project, mut relay) = Installation::start_with_relay();
     let settings = installation.directory().join("settings.json");
-    let change = json!({ "filterSettings": { "releases": { "releases": ["unwanted@*"] } } });
+    let change = json!({
+        "filterSettings": { "releases": { "releases": ["unwanted@*"] } },
+        "quotas": [{ "id": "few", "limit": 40, "window": 86_400, "scope": "project", "categories": ["attachment_item"] }],
+    });
     std::fs::write(&settings, change.to_string()).unwrap();
     let _changed = installation.aggregator.ask(&["project", "config", "set", "shop", settings.to_str().unwrap()]);
     let revision = |status: &serde_json::Value| status["config_revision"].as_u64() >= Some(2);
@@ -187,6 +200,7 @@ fn everything_that_was_answered_is_in_the_outcomes_exactly_once_even_if_the_rela
     }
     let missing: Vec<_> = book.answered.keys().filter(|key| !stored.contains_key(*key)).collect();
     assert!(missing.is_empty(), "{missing:?} were answered and are in no outcome");
-    assert!(book.answered.len() >= 9, "the mix has too little in it: {:?}", book.answered);
+    assert!(book.answered.keys().any(|(_, outcome)| outcome == "rate_limited"), "no quota was used up");
+    assert!(book.answered.len() >= 11, "the mix has too little in it: {:?}", book.answered);
     assert!(!book.unanswered.is_empty(), "no kill hit a request");
 }
