@@ -37,10 +37,13 @@ struct Book {
     unanswered: Counts,
 }
 
+/// Category, outcome and quantity of what a request held, by the status of its answer.
+type Ends = fn(u16, &Sizes) -> Vec<(&'static str, &'static str, u64)>;
+
 /// A request of the mix: its body, and how its items end if it is answered with `status`.
 struct Post {
     body: Bytes,
-    ends: fn(u16, &Sizes) -> Vec<(&'static str, &'static str, u64)>,
+    ends: Ends,
     sizes: Sizes,
 }
 
@@ -73,7 +76,7 @@ fn post(random: &mut Random) -> Post {
     let report =
         json!({ "discarded_events": [{ "reason": "sample_rate", "category": "replay", "quantity": sizes.reported }] });
     let report = report.to_string();
-    let (body, ends): (Vec<u8>, fn(u16, &Sizes) -> Vec<_>) = match random.below(8) {
+    let (body, ends): (Vec<u8>, Ends) = match random.below(8) {
         0 | 1 => (event.envelope().to_vec(), |status, _| match status {
             200 => vec![("error", "accepted", 1)],
             _ => vec![("error", "refused", 1)],
