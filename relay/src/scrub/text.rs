@@ -144,16 +144,17 @@ struct Span {
 }
 
 /// A text under way.
-struct Redacting {
-    text: String,
+struct Redacting<'t> {
+    /// Borrowed until a rule changes it.
+    text: Cow<'t, str>,
     /// Sorted; may be empty ranges, do not overlap.
     spans: Vec<Span>,
 }
 
-impl Redacting {
+impl<'t> Redacting<'t> {
     /// Takes the spans from the remarks. Those that can't be true (outside of the text, inside of a character, crossing another)
     /// protect nothing and are forgotten.
-    fn new(text: &str, meta: Option<&Meta>) -> Self {
+    fn new(text: &'t str, meta: Option<&Meta>) -> Self {
         let remarks = meta.map_or(&[][..], |meta| &meta.remarks);
         let mut spans: Vec<Span> = remarks.iter().filter_map(|remark| span_of(text, remark)).collect();
         spans.sort_by_key(|span| (span.range.start, span.range.end));
@@ -163,7 +164,7 @@ impl Redacting {
             end = if apart { span.range.end } else { end };
             apart
         });
-        Self { text: text.to_owned(), spans }
+        Self { text: Cow::Borrowed(text), spans }
     }
 
     fn has_free_text(&self) -> bool {
@@ -229,7 +230,7 @@ impl Redacting {
 
     /// Replaces ranges of free text, sorted and apart.
     fn replace(&mut self, ranges: &[Range<usize>], rule: &CompiledRule) -> Applied {
-        let mut next = Self { text: String::with_capacity(self.text.len()), spans: Vec::new() };
+        let mut next = Self { text: Cow::Owned(String::with_capacity(self.text.len())), spans: Vec::new() };
         let mut old = std::mem::take(&mut self.spans).into_iter().peekable();
         let mut at = 0;
         for range in ranges {
@@ -241,7 +242,7 @@ impl Redacting {
             // Marks of what was removed inside of this range: the range takes their place.
             while old.next_if(|span| span.range.end < range.end).is_some() {}
             let start = next.text.len();
-            next.text.push_str(&text);
+            next.text.to_mut().push_str(&text);
             next.spans.push(Span { range: start..next.text.len(), rule: rule.remark_id.clone(), kind });
             at = at.max(range.end);
         }
@@ -262,7 +263,7 @@ impl Redacting {
             let moved = base + span.range.start - range.start..base + span.range.end - range.start;
             self.spans.push(Span { range: moved, ..span });
         }
-        self.text.push_str(&text[range.clone()]);
+        self.text.to_mut().push_str(&text[range.clone()]);
         range.end
     }
 
@@ -271,7 +272,7 @@ impl Redacting {
         if kind == RemarkKind::Removed && empty_means == EmptyMeans::Null {
             return Applied::Null;
         }
-        self.text = text.into_owned();
+        self.text = Cow::Owned(text.into_owned());
         self.spans = vec![Span { range: 0..self.text.len(), rule: rule.remark_id.clone(), kind }];
         Applied::Spans
     }
@@ -280,7 +281,7 @@ impl Redacting {
         let mut remarks = whole_remarks(meta);
         let of_span = |span: Span| Remark::span(span.rule, span.kind, span.range.start, span.range.end);
         remarks.extend(self.spans.into_iter().map(of_span));
-        RedactedText { text: Some(self.text), remarks, original_chars: original_chars(original, meta) }
+        RedactedText { text: Some(self.text.into_owned()), remarks, original_chars: original_chars(original, meta) }
     }
 }
 

@@ -19,7 +19,7 @@
 //! What it does not do: choose the rules of a file, unpack archives, look into images.
 
 mod fill;
-mod reader;
+mod stream;
 mod utf16;
 
 use std::ops::Range;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::pii::detect::{Detector, TextFacts};
 use crate::pii::rule::{CompiledRule, Redaction, RuleKind};
 
-pub use reader::{ScrubStream, ScrubbingReader};
+pub use stream::ScrubStream;
 
 /// New bytes in a window. Large enough that patterns run long stretches, small enough for many streams at once.
 const STEP_BYTES: usize = 256 * 1024;
