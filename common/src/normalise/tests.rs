@@ -265,7 +265,7 @@ fn the_sdk_is_the_client_where_the_event_names_none() {
 
 // === properties ===
 
-/// Keys that rules look at, among others. Not the empty one: `_meta` has no place for what is said about it.
+/// Keys that rules look at, among others.
 fn key() -> impl Strategy<Value = String> {
     const KEYS: &str = "a b event_id level message logentry formatted params user id email ip_address data username request url \
         method headers cookies Cookie query_string env REMOTE_ADDR tags environment server_name release dist site exception \
@@ -274,7 +274,7 @@ fn key() -> impl Strategy<Value = String> {
         reprocessing debug_meta images image_addr uuid extra sdk settings infer_ip platform logger culprit fingerprint spans \
         start_timestamp sentry.interfaces.Http sentry.interfaces.Message User-Agent flags modules code_file";
     let keys: Vec<&'static str> = KEYS.split_ascii_whitespace().collect();
-    prop_oneof![12 => proptest::sample::select(keys).prop_map(str::to_owned), 1 => "\\PC{1,6}"]
+    prop_oneof![12 => proptest::sample::select(keys).prop_map(str::to_owned), 1 => "\\PC{0,6}"]
 }
 
 fn leaf() -> impl Strategy<Value = serde_json::Value> {
@@ -335,8 +335,25 @@ fn tree() -> impl Strategy<Value = serde_json::Value> {
 }
 
 fn event() -> impl Strategy<Value = serde_json::Value> {
-    proptest::collection::vec((key(), tree()), 0..12)
-        .prop_map(|entries| serde_json::Value::Object(entries.into_iter().collect()))
+    let entries = proptest::collection::vec((key(), tree()), 0..12);
+    (entries, proptest::option::weighted(0.2, said())).prop_map(|(entries, said)| {
+        let mut event: serde_json::Map<_, _> = entries.into_iter().collect();
+        event.extend(said.map(|said| ("_meta".to_owned(), said)));
+        serde_json::Value::Object(event)
+    })
+}
+
+/// Annotations that an SDK may send, about anything.
+fn said() -> impl Strategy<Value = serde_json::Value> {
+    let meta = (0_usize..30, 0_usize..30, any::<bool>(), leaf()).prop_map(|(start, end, is_error, value)| {
+        let error = if is_error { "clock_drift" } else { "invalid_data" };
+        serde_json::json!({"": {"rem": [["r", "s", start, end]], "err": [error], "len": end, "val": value}})
+    });
+    meta.prop_recursive(5, 30, 5, |inner| {
+        let index = (0_usize..4).prop_map(|index| index.to_string());
+        proptest::collection::vec((prop_oneof![4 => key(), 1 => index], inner), 1..5)
+            .prop_map(|entries| serde_json::Value::Object(entries.into_iter().collect()))
+    })
 }
 
 /// A likely event, one of whose parts is something else.

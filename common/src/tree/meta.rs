@@ -241,10 +241,11 @@ impl MetaTree {
         self.children.clear();
     }
 
-    /// Whether nothing is said, here and below.
+    /// Whether nothing is said, here and below. What is said about the value of an empty key does not count: the JSON form has
+    /// no place for it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.meta.is_empty() && self.children.values().all(Self::is_empty)
+        self.meta.is_empty() && self.children.iter().all(|(key, child)| key.is_empty() || child.is_empty())
     }
 
     /// Adds what another tree says.

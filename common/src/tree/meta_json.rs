@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use super::meta::{Meta, MetaError, MetaTree, Remark, RemarkKind};
 use super::value::{Object, Value};
 
-/// The key of a node's own annotations. A payload key that is empty has its annotations a level deeper, as everywhere.
+/// The key of a node's own annotations. So what is said about the value of an empty payload key can't be written down.
 const HERE: &str = "";
 
 impl MetaTree {
@@ -37,7 +37,7 @@ impl MetaTree {
             object.0.push((Cow::Borrowed(HERE), value_of(&self.meta)));
         }
         for (key, child) in self.children() {
-            if !child.is_empty() {
+            if key != HERE && !child.is_empty() {
                 object.0.push((Cow::Borrowed(key), child.to_value()));
             }
         }
