@@ -1,6 +1,6 @@
 //! Connections that were made to do harm: slow ones, idle ones by the thousand, heads without end.
 //!
-//! Bounds held here: the relay's resident memory never exceeds [`MEMORY_BOUND`] in a whole test, and a client that does nothing wrong
+//! Bounds held here: the relay's resident memory never exceeds [`MEMORY_BOUND`] in a whole test (with ten thousand connections open, [`MEMORY_BOUND_WITH_IDLE_CONNECTIONS`]), and a client that does nothing wrong
 //! is answered 200 within [`BYSTANDER_PATIENCE`] all the while.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,6 +17,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Most memory that the relay may ever have resident here.
 const MEMORY_BOUND: u64 = 200 * 1024 * 1024;
+
+/// Most memory the relay may have held with [`IDLE_CONNECTIONS`] open at once: 24 KiB for each, and what it starts with.
+const MEMORY_BOUND_WITH_IDLE_CONNECTIONS: u64 = 320 * 1024 * 1024;
 /// Longest that another client may wait, with a debug build on two busy cores.
 const BYSTANDER_PATIENCE: Duration = Duration::from_secs(5);
 /// What the relay under test gives heads and pauses in bodies.
@@ -182,6 +185,6 @@ fn ten_thousand_idle_connections_keep_nobody_from_being_served() {
         relay.status().unwrap()["connections"],
         grown / 1024
     );
-    assert!(relay.peak_memory() < MEMORY_BOUND, "{}", relay.peak_memory());
+    assert!(relay.peak_memory() < MEMORY_BOUND_WITH_IDLE_CONNECTIONS, "{}", relay.peak_memory());
     drop(idle);
 }
