@@ -1,7 +1,8 @@
 //! Connections that were made to do harm: slow ones, idle ones by the thousand, heads without end.
 //!
-//! Bounds held here: the relay's resident memory never exceeds [`MEMORY_BOUND`] in a whole test (with ten thousand connections open, [`MEMORY_BOUND_WITH_IDLE_CONNECTIONS`]), and a client that does nothing wrong
-//! is answered 200 within [`BYSTANDER_PATIENCE`] all the while.
+//! Bounds held here: the relay's resident memory never exceeds [`MEMORY_BOUND`] in a whole test (with ten thousand connections
+//! open, [`MEMORY_BOUND_WITH_IDLE_CONNECTIONS`]), and a client that does nothing wrong is answered 200 within
+//! [`BYSTANDER_PATIENCE`] all the while.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{Read as _, Write as _};
@@ -143,6 +144,7 @@ fn floods_of_headers_are_refused_while_others_are_served() {
 }
 
 /// How many connections this machine lets one process hold, up to [`IDLE_CONNECTIONS`]; raises the limit of open files.
+#[expect(clippy::print_stderr, reason = "who reads the result must know that it was smaller")]
 fn idle_connections() -> u64 {
     let most = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("up to the hard limit");
