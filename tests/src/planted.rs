@@ -47,8 +47,11 @@ impl Planted {
 
     /// A sentence with a secret in it, in one of the forms in which secrets get into texts, another form each time.
     pub fn sentence(&mut self, place: &str) -> String {
-        const FORMS: usize = 7;
-        match self.secrets.len() % FORMS {
+        const FORMS: [&str; 7] =
+            ["password=", "Bearer", "URL credentials", "URL parameter", "card", "JSON in a text", "secret:"];
+        let form = self.secrets.len() % FORMS.len();
+        let place = &format!("{place} ({})", FORMS[form]);
+        match form {
             0 => format!("login failed, password={} was wrong", self.secret(place)),
             1 => format!("sent Authorization: Bearer {} twice", self.secret(place)),
             2 => format!("asked https://shop:{}@bank.example/pay", self.secret(place)),
@@ -200,7 +203,7 @@ mod tests {
         assert_eq!(planted.search("log", b"nothing"), []);
         let places: Vec<_> =
             planted.search("log", template.to_string().as_bytes()).into_iter().map(|find| find.planted).collect();
-        assert_eq!(places, ["event.a.0", "event.a.1.b"]);
+        assert_eq!(places, ["event.a.0 (password=)", "event.a.1.b"]);
         let wide: Vec<u8> = planted.secrets[1].1.bytes().flat_map(|byte| [byte, 0]).collect();
         assert_eq!(planted.search("memory", &wide).len(), 1);
         let framed = [b"header".as_slice(), &zstd::encode_all(planted.secrets[0].1.as_bytes(), 1).unwrap()].concat();

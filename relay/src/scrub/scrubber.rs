@@ -6,7 +6,7 @@ use picket_common::tree::{Document, MetaTree, Path};
 use super::graphql;
 use super::plan::Plan;
 use super::schema::{self, Field};
-use super::walk::{Place, Spot, Walk};
+use super::walk::{Place, Spot, Walk, forget_what_names_no_rule};
 
 /// Compiled settings. Made once for each version of them, shared by all requests.
 #[derive(Debug)]
@@ -94,6 +94,7 @@ impl Scrubber {
         let spot = Spot::of(payload.field(), self.profile);
         let mut walk = Walk::new(&self.plan, self.profile);
         let Document { value, meta } = document;
+        forget_what_names_no_rule(meta);
         let root = Path::ROOT;
         let known = (!meta.is_empty()).then_some(&*meta);
         walk.value(value, Place::root(&root, known), spot);

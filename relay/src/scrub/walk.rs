@@ -28,6 +28,9 @@ const PLAIN_VALUES: [&str; 5] = ["", "true", "false", "null", "undefined"];
 /// Card numbers begin here.
 const SMALLEST_CARD_NUMBER: u64 = 1_000_000_000_000;
 
+/// Longest id of a rule that is kept of annotations that a client sent.
+const MAX_RULE_ID_BYTES: usize = 100;
+
 /// A walk under way.
 pub(super) struct Walk<'p> {
     plan: &'p Plan,
@@ -447,4 +450,16 @@ fn redact_image_path(
         None => name.chars().skip(1).collect(),
     };
     Some(RedactedText { text: Some(whole), remarks: redacted.remarks, original_chars })
+}
+
+/// Forgets annotations that name no rule: a client can write anything for its id.
+pub(super) fn forget_what_names_no_rule(node: &mut MetaTree) {
+    node.meta.remarks.retain(|remark| is_rule_id(&remark.rule));
+    node.children_mut().for_each(|(_, below)| forget_what_names_no_rule(below));
+}
+
+/// Whether a text can be the id of a rule, as people name rules: no sentence, nothing with a value in it.
+fn is_rule_id(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'@' | b'!' | b':' | b'_' | b'-' | b'.');
+    text.len() <= MAX_RULE_ID_BYTES && text.bytes().all(fits)
 }

@@ -57,6 +57,18 @@ pub(in crate::scrub) static CHECK_IN: Field = shaped(
 /// The fields of a form that came with a crash: a list of pairs.
 pub(in crate::scrub) static FORM_DATA: Field = shaped(OPEN, Shape::Pairs(&any(OPEN)));
 
+/// What an SDK says of itself; anything more is somebody's own.
+static SDK: Schema = Schema {
+    fields: &[
+        ("name", any(FIXED)),
+        ("version", any(FIXED)),
+        ("packages", any(FIXED)),
+        ("integrations", any(FIXED)),
+        ("features", any(FIXED)),
+    ],
+    rest: any(STRICT),
+};
+
 /// The headers of envelopes and items. What the relay and its peers act on stays.
 pub(in crate::scrub) static HEADERS: Field = shaped(
     FIXED,
@@ -65,7 +77,7 @@ pub(in crate::scrub) static HEADERS: Field = shaped(
             ("dsn", any(FIXED)),
             ("event_id", any(FIXED)),
             ("sent_at", any(FIXED)),
-            ("sdk", any(FIXED)),
+            ("sdk", shaped(FIXED, Shape::Object(&SDK))),
             ("type", any(FIXED)),
             ("length", any(FIXED)),
             ("content_type", any(FIXED)),
