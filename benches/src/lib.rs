@@ -4,11 +4,12 @@
 //!   payload ──▶ load ──HTTP──▶ floor          (bare hyper: the least any server must do)
 //!                    └─HTTP──▶ installation   (the real picket-relay and picket-aggregator binaries)
 //!                                  │
+//!   scrub: the relay's functions for one event, timed step by step
 //!   accept: runs both in turn, waits until every accepted event is counted, prints the table
 //! ```
 //!
 //! # Invariants
-//! - Nothing here links `picket-relay` or `picket-aggregator`: what is measured is the binaries that ship.
+//! - What is measured is the binaries that ship; only [`scrub`] calls functions of `picket-common` and `picket-relay`.
 //! - Every request of a run carries an event id no other request carries, because everything is counted afterwards.
 //! - Latency in an open loop runs from the moment a request was *meant* to leave, so a stall shows in every
 //!   request it delayed and not only in the one that met it.
@@ -23,5 +24,6 @@ pub mod machine;
 pub mod payload;
 pub mod process;
 pub mod random;
+pub mod scrub;
 pub mod target;
 pub mod zipf;

@@ -14,11 +14,16 @@ use picket_bench::accept;
 use picket_bench::floor::Floor;
 use picket_bench::load::{self, Pace, Plan, Summary};
 use picket_bench::payload::{GZIP_LEVEL_DEFAULT, Generator, Recipe};
+use picket_bench::scrub;
 use picket_bench::target::Target;
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// The relay's allocator, so that `scrub` measures what the relay does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures Picket on this machine.
 #[derive(Debug, Parser)]
@@ -35,6 +40,8 @@ struct Arguments {
 enum Command {
     /// Compare a relay (with its aggregator) with the floor server and count what arrives.
     Accept(AcceptArguments),
+    /// Time each step of normalising and scrubbing one event, beside serde_json alone.
+    Scrub(ScrubArguments),
     /// Send events to a DSN on this machine.
     Load(LoadArguments),
     /// Serve the floor: read, inflate, answer 200.
@@ -73,6 +80,12 @@ struct AcceptArguments {
     /// What everything random follows from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// What the aggregator does while requests are sent: work on the same processors, or wait as if it were on another machine.
+    #[arg(long, value_enum, default_value_t = Aggregator::Running)]
+    aggregator: Aggregator,
+    /// After the rounds, keep the relay under the open loop's load for so long and watch its memory.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    soak: Duration,
     /// How long accepted events may take to become visible.
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
     visible_deadline: Duration,
@@ -88,6 +101,28 @@ struct AcceptArguments {
     /// The aggregator's program, if it is not beside this one.
     #[arg(long)]
     aggregator_bin: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Aggregator {
+    Running,
+    Paused,
+}
+
+#[derive(Debug, Args)]
+struct ScrubArguments {
+    /// Largest size of an event, in bytes.
+    #[arg(long, default_value_t = 12 * 1024)]
+    event_bytes: usize,
+    /// How often each of 64 events is taken through all steps in a round.
+    #[arg(long, default_value_t = 20)]
+    repeats: u32,
+    /// Rounds; the figures are their medians.
+    #[arg(long, default_value_t = 15)]
+    rounds: u32,
+    /// What everything random follows from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +178,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         let work = async {
             match arguments.command {
                 Command::Accept(arguments) => accept(arguments, json).await,
+                Command::Scrub(arguments) => scrub(&arguments, json),
                 Command::Load(arguments) => load(arguments, json).await,
                 Command::Floor(arguments) => floor(arguments).await,
             }
@@ -165,7 +201,13 @@ async fn interruption() -> anyhow::Result<&'static str> {
 }
 
 async fn accept(arguments: AcceptArguments, json: bool) -> anyhow::Result<()> {
+    let alongside = match arguments.aggregator {
+        Aggregator::Running => accept::Alongside::Running,
+        Aggregator::Paused => accept::Alongside::Paused,
+    };
     let report = accept::run(accept::Options {
+        alongside,
+        soak: arguments.soak,
         count: arguments.count,
         connections: arguments.payload.connections,
         rate: arguments.rate,
@@ -185,6 +227,13 @@ async fn accept(arguments: AcceptArguments, json: bool) -> anyhow::Result<()> {
     anyhow::ensure!(report.truth.lost() == 0, "{} accepted events are not visible", report.truth.lost());
     anyhow::ensure!(report.truth.doubled() == 0, "{} events were counted twice", report.truth.doubled());
     Ok(())
+}
+
+/// Keeps its thread busy: nothing else runs meanwhile.
+fn scrub(arguments: &ScrubArguments, json: bool) -> anyhow::Result<()> {
+    let &ScrubArguments { event_bytes, repeats, rounds, seed } = arguments;
+    let report = scrub::run(scrub::Options { event_bytes, repeats, rounds, seed })?;
+    print(&report, json, || report.to_string())
 }
 
 async fn load(arguments: LoadArguments, json: bool) -> anyhow::Result<()> {

@@ -8,11 +8,13 @@
 //! # Invariants
 //! - Floor and relay see the same bodies in the same round; which of the two goes first alternates.
 //! - A run starts only when the events of the one before are visible, so runs do not pay for each other.
-//! - The aggregator works while the relay is under load, as on a machine that holds both. The ratio of relay to floor
-//!   therefore includes what the aggregator takes from the processors.
+//! - With [`Alongside::Running`] the aggregator works while the relay is under load, as on a machine that holds both, and the ratio
+//!   of relay to floor includes what it takes from the processors: several times what the relay takes. With
+//!   [`Alongside::Paused`] it is stopped while requests are sent, as if it were on another machine; it takes everything afterwards.
 
 mod report;
 mod resources;
+mod soak;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -32,6 +34,7 @@ use crate::target::{Target, TargetError};
 pub use report::{AcceptReport, Comparison, Payload, RelayRun, Truth};
 use resources::Resources;
 pub use resources::{ProcessUse, Used};
+pub use soak::Soak;
 
 /// Bodies of the warm-up: enough to fill caches, open files and pass the first inserts.
 const WARM_UP: u64 = 500;
@@ -44,9 +47,23 @@ const SETTLE_LOOKS_MAX: u32 = 10;
 /// The counter of compressed payload bytes that the relay sent to the aggregator.
 const WIRE_BYTES_METRIC: &str = "picket_relay_uplink_payload_bytes_total";
 
+/// What the aggregator does while requests are sent to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Alongside {
+    /// It works, on the same processors.
+    Running,
+    /// It is stopped until the last request is answered.
+    Paused,
+}
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What the aggregator does meanwhile.
+    pub alongside: Alongside,
+    /// After the rounds, how long the relay alone is kept under the open loop's load, its memory watched; zero leaves that out.
+    pub soak: Duration,
     /// Requests of a closed-loop run.
     pub count: u64,
     /// Connections of every run.
@@ -158,14 +175,27 @@ pub async fn run(options: Options) -> Result<AcceptReport, AcceptError> {
             open.push(bench.compare(round, pace, &mut resources).await?);
         }
     }
+    let soak = bench.soak(&mut resources).await?;
     bench.settle().await?;
     let resources = resources.finish(&bench.installation).await?;
     let shown = bench.installation.shown().await?;
     bench.truth.shown(shown);
-    let connections = bench.options.connections;
+    let (connections, alongside) = (bench.options.connections, bench.options.alongside);
     let (truth, payload) = (bench.truth.clone(), bench.payload.clone());
     let stop_complaints = bench.stop().await;
-    Ok(AcceptReport { machine, debug_build, connections, payload, closed, open, resources, truth, stop_complaints })
+    Ok(AcceptReport {
+        machine,
+        debug_build,
+        connections,
+        alongside,
+        payload,
+        closed,
+        open,
+        soak,
+        resources,
+        truth,
+        stop_complaints,
+    })
 }
 
 // === impl Bench ===
@@ -265,7 +295,13 @@ impl Bench {
         plan: &Plan,
         resources: &mut Resources,
     ) -> Result<RelayRun, AcceptError> {
-        let report = load::run(&self.relay_target, Arc::clone(pool), plan).await?;
+        let alongside = self.options.alongside;
+        if alongside == Alongside::Paused {
+            self.installation.aggregator.pause();
+        }
+        let report = load::run(&self.relay_target, Arc::clone(pool), plan).await;
+        self.installation.aggregator.resume();
+        let report = report?;
         self.truth.sent(&report);
         resources.count_relay(report.accepted);
         let visible_after = self.until_visible(&report).await?;

@@ -10,7 +10,7 @@ use crate::installation::Shown;
 use crate::load::{Report as LoadReport, Summary};
 use crate::machine::Machine;
 
-use super::{ProcessUse, Used};
+use super::{Alongside, ProcessUse, Soak, Used};
 
 /// See the module documentation.
 #[derive(Debug, Serialize)]
@@ -21,12 +21,16 @@ pub struct AcceptReport {
     pub debug_build: bool,
     /// Connections of every run.
     pub connections: usize,
+    /// What the aggregator did meanwhile.
+    pub alongside: Alongside,
     /// The bodies that were sent.
     pub payload: Payload,
     /// Rounds with the pace set by the server.
     pub closed: Vec<Comparison>,
     /// Rounds with the pace set by the clock.
     pub open: Vec<Comparison>,
+    /// The relay under load for minutes, if that was asked for.
+    pub soak: Option<Soak>,
     /// Memory, processor time, wire and disk.
     pub resources: Used,
     /// Whether everything that was accepted was counted once.
@@ -169,8 +173,14 @@ impl fmt::Display for AcceptReport {
             self.connections,
             self.closed.len(),
         )?;
+        if self.alongside == Alongside::Paused {
+            writeln!(formatter, "the aggregator was stopped while requests were sent")?;
+        }
         write_comparisons(formatter, "closed loop", &self.closed)?;
         write_comparisons(formatter, "open loop", &self.open)?;
+        if let Some(soak) = &self.soak {
+            write!(formatter, "{soak}")?;
+        }
         self.write_resources(formatter)?;
         self.write_truth(formatter)
     }

@@ -88,6 +88,23 @@ impl Service {
         probe::until_connects(self, address, START_DEADLINE).await
     }
 
+    /// Stops its execution (SIGSTOP) until [`Self::resume`].
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it run on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The child has not been waited for, so its pid is still its own.
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Asks the process to end with SIGTERM, and kills it after `deadline`.
     ///
     /// # Errors
@@ -95,10 +112,7 @@ impl Service {
     /// before or ended with an error.
     pub async fn stop(&mut self, deadline: Duration) -> Result<(), InstallationError> {
         self.must_run()?;
-        // The child has not been waited for, so its pid is still its own.
-        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         match tokio::time::timeout(deadline, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => {

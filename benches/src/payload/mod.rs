@@ -132,11 +132,7 @@ impl Generator {
     /// # Errors
     /// [`PayloadError::Write`].
     pub fn body(&self, index: u64) -> Result<Body, PayloadError> {
-        let mut random = SplitMix64::stream(self.recipe.seed, index);
-        let problem = self.zipf.sample(&mut random);
-        let event_id = event_id(&mut random);
-        let at = self.recipe.newest - Duration::milliseconds(random.within(0..=60_000) as i64);
-        let event = self.surroundings.event(&self.problems[problem as usize], &event_id, at, &mut random);
+        let (event_id, problem, event) = self.draw(index);
         let payload = serde_json::to_vec(&event).map_err(io::Error::from)?;
         let headers = json!({
             "event_id": event_id,
@@ -153,6 +149,22 @@ impl Generator {
         encoder.write_all(&envelope)?;
         let gzip = encoder.finish()?;
         Ok(Body { event_id, problem, raw_bytes: envelope.len() as u32, gzip: Bytes::from(gzip) })
+    }
+
+    /// The event of body number `index`.
+    #[must_use]
+    pub fn event(&self, index: u64) -> serde_json::Value {
+        self.draw(index).2
+    }
+
+    /// Id, true problem and content of event number `index`.
+    fn draw(&self, index: u64) -> (String, u32, serde_json::Value) {
+        let mut random = SplitMix64::stream(self.recipe.seed, index);
+        let problem = self.zipf.sample(&mut random);
+        let event_id = event_id(&mut random);
+        let at = self.recipe.newest - Duration::milliseconds(random.within(0..=60_000) as i64);
+        let event = self.surroundings.event(&self.problems[problem as usize], &event_id, at, &mut random);
+        (event_id, problem, event)
     }
 
     /// Bodies `range`, made on all processors. Blocks until they are there: about a millisecond of one processor each.

@@ -33,12 +33,13 @@ pub struct Filters {
 
 /// An event and who sent it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sent<'v, 'a> {
-    pub(super) event: &'v Value<'a>,
+pub struct Sent<'v, 'a> {
+    /// The event, normalised.
+    pub event: &'v Value<'a>,
     /// The connection's client, not the event's user.
-    pub(super) client_address: Option<IpAddr>,
+    pub client_address: Option<IpAddr>,
     /// The request's own user agent; the event's counts where it has one.
-    pub(super) user_agent: Option<&'v str>,
+    pub user_agent: Option<&'v str>,
 }
 
 // === impl Filters ===
@@ -70,7 +71,8 @@ impl Filters {
     }
 
     /// Why an event is not wanted; `None` if it is.
-    pub(super) fn verdict(&self, sent: Sent<'_, '_>) -> Option<Reason> {
+    #[must_use]
+    pub fn verdict(&self, sent: Sent<'_, '_>) -> Option<Reason> {
         let subject = Subject { event: sent.event, client_address: sent.client_address };
         if let Some((id, _)) = self.generic.iter().find(|(_, test)| test.holds(subject)) {
             return Some(Reason::Owned(id.to_string()));
