@@ -8,7 +8,7 @@ BUILD := cargo build --workspace --bins
 BINARIES := $(CARGO_TARGET_DIR)/debug
 FAILPOINTS := picket-relay/failpoints,picket-aggregator/failpoints
 
-.PHONY: help run build test unit lint bench clean-run
+.PHONY: help run build test unit lint bench fuzz clean-run
 
 help:
 	@echo 'make run      build, start an aggregator and a relay on loopback, print DSN and address (Ctrl-C stops them)'
@@ -16,7 +16,8 @@ help:
 	@echo 'make test     unit, end-to-end, SDK and fault tests'
 	@echo 'make unit     the tests that need no SDK and no second process'
 	@echo 'make lint     formatting, clippy, documentation, dependency policy'
-	@echo 'make bench    relay against a bare HTTP server on this machine (release build)'
+	@echo 'make bench    what an event costs, and the relay against a bare HTTP server on this machine (release build)'
+	@echo 'make fuzz     every fuzz target for 10 minutes (FUZZ_SECONDS=60 for less)'
 	@echo 'make clean-run  forget the data of make run'
 
 run:
@@ -56,7 +57,13 @@ bench:
 	@$(SETUP) build
 	@$(SETUP) run
 	cargo build --workspace --exclude picket-tests --bins --release
+	$(CARGO_TARGET_DIR)/release/picket-bench scrub
 	$(CARGO_TARGET_DIR)/release/picket-bench accept
+
+FUZZ_SECONDS ?= 600
+
+fuzz:
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz tests/fuzz/run.sh all $(FUZZ_SECONDS)
 
 # Both locks are free only when nothing works in there.
 clean-run:

@@ -183,3 +183,14 @@ proptest! {
         }
     }
 }
+
+/// Found by fuzzing: it was written as what is said about the object, beside what was, and was gone when it was read.
+#[test]
+fn what_is_said_about_a_value_under_an_empty_key_is_not_written() {
+    for text in [r#"{"":"\u0000"}"#, r#"{"a":{"":"\u0000"},"b":"\u0000"}"#] {
+        let document = Document::read(text.as_bytes(), PythonFloats::Refuse).unwrap();
+        let written = document.to_json();
+        let again = Document::read(&written, PythonFloats::Refuse).unwrap();
+        assert_eq!(String::from_utf8(again.to_json()).unwrap(), String::from_utf8(written).unwrap());
+    }
+}
