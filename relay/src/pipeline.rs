@@ -119,7 +119,8 @@ impl Pipeline {
         let mut admitted = quota::admit(filtered, &self.quotas, &self.rates);
         dropped.append(admitted.take_dropped());
         let limits = admitted.take_limits();
-        let scrubbed = scrub::scrub(admitted)?;
+        let mut scrubbed = scrub::scrub(admitted)?;
+        dropped.append(scrubbed.take_dropped());
         let event_id = scrubbed.event_id();
         Ok(Prepared { spoolable: scrubbed.into_spoolable(), event_id, dropped, limits })
     }

@@ -1,7 +1,8 @@
 //! From a journal entry to events: decompress, cut into records, parse envelopes and event payloads.
 //!
-//! Everything that is not an event, or is none on closer look, becomes an outcome here; so do the counts of what ended on a
-//! relay, which come as records of their own. Pieces of blobs are passed over: what
+//! Everything that is not an event, or is none on closer look, becomes an outcome here: relays keep sessions, check-ins, feedback,
+//! user reports, forms and attachments too, which have no store yet and end as `unsupported`, their payloads unread. So do the
+//! counts of what ended on a relay, which come as records of their own. Pieces of blobs are passed over: what
 //! they belong to is counted with the envelope that names them (`common/src/record.rs`), and nothing stores them yet.
 
 use bytes::Bytes;
@@ -196,15 +197,29 @@ mod tests {
     const ID: &str = "fc6d8c0c43fc4630ad850ee518f1b9d0";
 
     #[test]
-    fn an_event_keeps_its_origin_and_other_items_end_as_unsupported() {
-        let body = format!(
-            "{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"session\"}}\n{{}}\n{{\"type\":\"event\"}}\n{{\"message\":\"x\"}}\n"
-        );
-        let out = decoded(&body);
-        assert_eq!(out.events.len(), 1);
+    fn an_event_keeps_its_origin() {
+        let out = decoded(&format!("{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"event\"}}\n{{\"message\":\"x\"}}\n"));
+        assert_eq!((out.events.len(), out.ended.len()), (1, 0));
         assert_eq!((out.events[0].sequence, out.events[0].event_id.to_string()), (Sequence::new(9), ID.to_owned()));
-        assert_eq!(out.ended.len(), 1);
-        assert_eq!((out.ended[0].outcome, out.ended[0].category), (Outcome::Unsupported, DataCategory::Session));
+    }
+
+    #[test]
+    fn what_relays_keep_and_nothing_stores_yet_ends_as_unsupported_in_its_category() {
+        let kinds = ["session", "sessions", "check_in", "feedback", "user_report", "form_data", "event"];
+        let items: String = kinds.iter().map(|kind| format!("{{\"type\":\"{kind}\"}}\n{{}}\n")).collect();
+        let out = decoded(&format!("{{\"event_id\":\"{ID}\"}}\n{items}"));
+        assert_eq!(out.events.len(), 1);
+        let ended: Vec<_> = out.ended.iter().map(|ended| (ended.category, ended.quantity)).collect();
+        let expected = [
+            DataCategory::Session,
+            DataCategory::Session,
+            DataCategory::Monitor,
+            DataCategory::Feedback,
+            DataCategory::Feedback,
+            DataCategory::Default,
+        ];
+        assert_eq!(ended, expected.map(|category| (category, 1)));
+        assert!(out.ended.iter().all(|ended| (ended.outcome, &*ended.reason) == (Outcome::Unsupported, "no_store")));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Check-ins of cron monitors.
 
+use super::attributes::is_release;
 use super::field::{self, Field, invalid, text};
 use super::trim::{Bag, TextLimit, trim_bag};
 use super::{EventContext, Rejected};
@@ -47,6 +48,11 @@ pub fn normalise_check_in(document: &mut Document<'_>, _context: &EventContext<'
     }
     if !text(check_in, "status").is_some_and(|status| STATUSES.contains(&status)) {
         check_in.insert("status", "unknown");
+    }
+    if let Some(release @ Value::String(_)) = check_in.get_mut("release")
+        && !release.as_str().is_some_and(is_release)
+    {
+        invalid(release, "expected the name of a release", meta, &Path::ROOT.key("release"));
     }
     duration(check_in, meta);
     monitor(check_in, meta)?;

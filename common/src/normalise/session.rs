@@ -58,6 +58,11 @@ pub fn normalise_session(document: &mut Document<'_>, context: &EventContext<'_>
     let session = value.as_object_mut().ok_or(NOT_AN_OBJECT)?;
     field::apply(session, field_of, meta, &Path::ROOT);
     attributes(session, context, meta)?;
+    if let Some(id @ Value::String(_)) = session.get_mut("sid")
+        && !id.as_str().is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
+    {
+        invalid(id, "expected a UUID", meta, &Path::ROOT.key("sid"));
+    }
     let status_path = Path::ROOT.key("status");
     if let Some(status @ Value::String(_)) = session.get_mut("status")
         && !status.as_str().is_some_and(|status| STATUSES.contains(&status))
@@ -191,9 +196,9 @@ mod tests {
         // The context's time of receipt is 2025-11-22T14:05:06.789Z.
         for (came, expected) in [
             (
-                r#"{"sid":"s","started":"2025-11-22T14:05:00Z","timestamp":"2025-11-22T14:05:06Z","status":"ok","attrs":{"release":"a@1"}}"#,
+                r#"{"sid":"7c7b6585-f901-4351-bf8d-02711b721929","started":"2025-11-22T14:05:00Z","timestamp":"2025-11-22T14:05:06Z","status":"ok","attrs":{"release":"a@1"}}"#,
                 Ok(
-                    r#"{"sid":"s","started":1763820300.0,"timestamp":1763820306.0,"status":"ok","attrs":{"release":"a@1"}}"#,
+                    r#"{"sid":"7c7b6585-f901-4351-bf8d-02711b721929","started":1763820300.0,"timestamp":1763820306.0,"status":"ok","attrs":{"release":"a@1"}}"#,
                 ),
             ),
             (

@@ -29,7 +29,7 @@ const COMPAT_IGNORED: &str = "debug_meta.** || $frame.filename || $frame.abs_pat
 
 /// Fields that hold an IP address and nothing else.
 const IP_FIELDS: &str = "$http.env.REMOTE_ADDR || $user.ip_address || $sdk.client_ip || $span.sentry_tags.'user.ip' \
-                         || attributes.'client.address'";
+                         || attributes.'client.address' || attrs.ip_address";
 
 /// Texts that `compat` scrubs by span instead of as a whole.
 const COMPAT_REPLACED: &str = "$logentry.formatted || $log.body";

@@ -1,10 +1,9 @@
-//! Inbound filters: drop what a project does not want (browser extensions, crawlers, releases, addresses, messages), and what
-//! nothing stores.
+//! Inbound filters: drop what a project does not want (browser extensions, crawlers, releases, addresses, messages). Client
+//! reports end here too: they are counts, and nothing further on has use for them.
 //!
 //! Invariants:
 //! - the client hears 200: nothing that it could do differently would help;
-//! - what is dropped is counted as [`filtered`](Outcome::Filtered) with the key of the first filter that hit, or as
-//!   [`unsupported`](Outcome::Unsupported);
+//! - what is dropped is counted as [`filtered`](Outcome::Filtered) with the key of the first filter that hit;
 //! - an event's companions (attachments, user reports, form data, profiles) go with it: without their event they mean nothing.
 //!
 //! | module | what |
@@ -13,7 +12,6 @@
 //! | `condition`, `version` | generic filters |
 //! | `csp`, `localhost`, `browser_extensions`, `legacy_browsers`, `user_agent`, `web_crawlers` | one filter each |
 //! | `event` | where events keep what filters ask for |
-//! | `unsupported` | types that have no store |
 
 mod browser_extensions;
 pub mod compiled;
@@ -22,14 +20,14 @@ mod csp;
 mod event;
 mod legacy_browsers;
 mod localhost;
-mod unsupported;
 mod user_agent;
 mod version;
 mod web_crawlers;
 
-use picket_common::envelope::ItemType;
+use picket_common::envelope::{Item, ItemType};
 use picket_common::outcome::{Outcome, Reason};
 
+use crate::client_report;
 use crate::dropped::Dropped;
 use crate::normalise::Normalised;
 use crate::opened::Opened;
@@ -65,8 +63,17 @@ pub fn apply(normalised: Normalised<'_>) -> Filtered<'_> {
     let mut opened = normalised.into_opened();
     let mut dropped = Dropped::default();
     drop_unwanted(&mut opened, &mut dropped);
-    unsupported::drop_unsupported(&mut opened, &mut dropped);
+    count_client_reports(&mut opened, &mut dropped);
     Filtered { opened, dropped }
+}
+
+/// Counts what client reports tell, and takes them out.
+fn count_client_reports(opened: &mut Opened<'_>, dropped: &mut Dropped) {
+    let is_report = |item: &Item| *item.item_type() == ItemType::ClientReport;
+    for item in opened.bare_items().filter(|item| is_report(item)) {
+        client_report::count(item, opened.submission.received_at, dropped);
+    }
+    opened.items.retain(|opened| !is_report(&opened.item));
 }
 
 /// Takes out what the project's filters hit.

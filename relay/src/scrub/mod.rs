@@ -13,12 +13,14 @@
 //! | `walk` | the walk over a payload; `graphql`, `key_cache` serve it |
 //! | [`text`] | rules on one text |
 //! | `file` | which rules apply to the bytes of a file |
+//! | `kind` | which types of items are kept, and how each is scrubbed |
 //! | `stage` | a whole submission |
 //! | [`dry_run`] | `picket-relay scrub` |
 //!
 //! Invariants:
 //! - the spool takes records only, and a record of a request is made from [`Scrubbed`] only: no code path can spool what did
 //!   not come through here;
+//! - an item of a type that can't be scrubbed ends here, as `unsupported`;
 //! - settings that can't be compiled refuse the request; nothing passes unscrubbed for that;
 //! - no value of a payload gets into a log or an error.
 
@@ -27,6 +29,7 @@ mod file;
 mod file_kind;
 mod graphql;
 mod key_cache;
+mod kind;
 mod plan;
 mod schema;
 mod scrubber;

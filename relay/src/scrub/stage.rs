@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use picket_common::envelope::{Envelope, Item, ItemType};
+use picket_common::envelope::{Envelope, Item};
 use picket_common::ids::EventId;
 use picket_common::record::{Record, RecordHeader, RecordKind};
 use picket_common::tree::{Document, PythonFloats, Value};
 use tracing::error;
 
+use super::kind::{Kind, drop_unsupported};
 use super::scrubber::{Payload, Scrubber};
 use crate::blob::Blob;
+use crate::dropped::Dropped;
 use crate::opened::{Opened, OpenedItem};
 use crate::quota::Admitted;
 use crate::refusal::Refusal;
@@ -21,6 +23,7 @@ use crate::submission::Submission;
 pub struct Scrubbed {
     submission: Submission,
     blobs: Vec<Blob>,
+    dropped: Dropped,
 }
 
 /// What is spooled of a submission.
@@ -32,7 +35,7 @@ pub struct Spoolable {
     pub blobs: Vec<Blob>,
 }
 
-/// Applies the project's scrubbing rules.
+/// Applies the project's scrubbing rules. Items of types that can't be scrubbed are dropped.
 ///
 /// # Errors
 /// [`Refusal::Unavailable`] if the project's settings can't be compiled: the aggregator checks them, so this relay is older than
@@ -42,35 +45,38 @@ pub fn scrub(admitted: Admitted<'_>) -> Result<Scrubbed, Refusal> {
 }
 
 pub(super) fn scrub_opened(mut opened: Opened<'_>) -> Result<Scrubbed, Refusal> {
+    let mut dropped = Dropped::default();
+    drop_unsupported(&mut opened, &mut dropped);
+    if opened.items.is_empty() {
+        return Ok(Scrubbed { submission: opened.close(), blobs: Vec::new(), dropped });
+    }
     let project = Arc::clone(&opened.submission.project);
     let scrubber = project.scrubber().map_err(|problem| {
         error!(project_id = %project.config.id, %problem, "the project's scrubbing settings can't be used");
         Refusal::unavailable("project_state_pii", "the project's scrubbing settings can't be used by this relay")
     })?;
-    for OpenedItem { item, document } in &mut opened.items {
-        match document {
-            Some(document) => scrubber.scrub_event(document),
-            None => scrub_item(scrubber, item),
-        }
-        scrub_item_header(scrubber, item);
-    }
+    opened.items.iter_mut().for_each(|opened| scrub_item(scrubber, opened));
     let mut submission = opened.close();
     scrub_envelope_header(scrubber, &mut submission.envelope);
     let items = (0_u32..).zip(submission.envelope.items());
     let blobs = items.filter_map(|(index, item)| blob(scrubber, index, item)).collect();
-    Ok(Scrubbed { submission, blobs })
+    Ok(Scrubbed { submission, blobs, dropped })
 }
 
-/// An item that the earlier stages did not look into.
-fn scrub_item(scrubber: &Scrubber, item: &mut Item) {
-    let payload = match item.item_type() {
-        ItemType::UserReport => Payload::UserReport,
-        ItemType::Session | ItemType::Sessions => Payload::Session,
-        ItemType::CheckIn => Payload::CheckIn,
-        ItemType::FormData => Payload::FormData,
-        ItemType::Attachment => return scrub_attachment(scrubber, item),
-        _ => return,
-    };
+/// By the item's kind; without one it would not be here.
+fn scrub_item(scrubber: &Scrubber, opened: &mut OpenedItem<'_>) {
+    let OpenedItem { item, document } = opened;
+    match (Kind::of(item.item_type()), document) {
+        (Some(Kind::Json(payload)), Some(document)) => scrubber.scrub(payload, document),
+        (Some(Kind::Json(payload)), None) => scrub_unopened(scrubber, item, payload),
+        (Some(Kind::File), _) => scrub_attachment(scrubber, item),
+        (None, _) => {}
+    }
+    scrub_item_header(scrubber, item);
+}
+
+/// JSON that the earlier stages did not look into.
+fn scrub_unopened(scrubber: &Scrubber, item: &mut Item, payload: Payload) {
     let mut scrubbed = Vec::with_capacity(item.payload().len());
     // What is no JSON is one text: it is nothing that it was meant to be, but it may hold anything.
     let mut document = Document::read(item.payload(), PythonFloats::Refuse).unwrap_or_else(|_| Document {
@@ -128,10 +134,15 @@ impl Scrubbed {
         self.submission.envelope.event_id()
     }
 
+    /// What was dropped.
+    pub(crate) fn take_dropped(&mut self) -> Dropped {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// What is spooled of it; nothing if no item is left.
     #[must_use]
     pub fn into_spoolable(self) -> Option<Spoolable> {
-        let Self { submission, blobs } = self;
+        let Self { submission, blobs, .. } = self;
         let Submission { project, public_key, received_at, envelope, .. } = submission;
         if envelope.items().is_empty() {
             return None;

@@ -253,7 +253,7 @@ static IMAGE_FIELDS: Schema = Schema {
     rest: any(STRICT),
 };
 
-static CONTEXTS: Schema = Schema {
+pub(super) static CONTEXTS: Schema = Schema {
     fields: &[
         ("device", shaped(NAMED, Shape::Object(&MACHINE))),
         ("os", shaped(NAMED, Shape::Object(&MACHINE))),

@@ -1,43 +1,51 @@
 //! The fields of items that are no events.
 
-use super::{FIXED, Field, OPEN, STRICT, Schema, Shape, any, shaped};
+use super::event::CONTEXTS;
+use super::{FIXED, Field, NAMED, OPEN, STRICT, Schema, Shape, any, shaped};
 
 /// A user's report about an event.
 pub(in crate::scrub) static USER_REPORT: Field =
     shaped(FIXED, Shape::Object(&Schema { fields: &[("event_id", any(FIXED))], rest: any(OPEN) }));
 
-/// A session, or many of them summed up.
+/// A session, or many of them summed up. What counts and orders sessions is [`FIXED`]: normalisation leaves identifiers, numbers
+/// and known words there, nothing else.
 pub(in crate::scrub) static SESSION: Field = shaped(
     FIXED,
     Shape::Object(&Schema {
         fields: &[
-            ("did", any(OPEN)),
-            (
-                "attrs",
-                shaped(
-                    FIXED,
-                    Shape::Object(&Schema {
-                        fields: &[("ip_address", any(OPEN)), ("user_agent", any(OPEN))],
-                        rest: any(FIXED),
-                    }),
-                ),
-            ),
-            (
-                "aggregates",
-                shaped(
-                    FIXED,
-                    Shape::List(&shaped(
-                        FIXED,
-                        Shape::Object(&Schema { fields: &[("did", any(OPEN))], rest: any(FIXED) }),
-                    )),
-                ),
-            ),
+            ("sid", any(FIXED)),
+            ("seq", any(FIXED)),
+            ("init", any(FIXED)),
+            ("status", any(FIXED)),
+            ("errors", any(FIXED)),
+            ("started", any(FIXED)),
+            ("timestamp", any(FIXED)),
+            ("attrs", shaped(FIXED, Shape::Object(&SESSION_ATTRIBUTES))),
+            ("aggregates", shaped(FIXED, Shape::List(&AGGREGATE))),
         ],
-        rest: any(FIXED),
+        rest: any(OPEN),
     }),
 );
 
-/// A check-in of a scheduled job.
+static SESSION_ATTRIBUTES: Schema =
+    Schema { fields: &[("release", any(FIXED)), ("environment", any(STRICT))], rest: any(OPEN) };
+
+static AGGREGATE: Field = shaped(
+    FIXED,
+    Shape::Object(&Schema {
+        fields: &[
+            ("started", any(FIXED)),
+            ("exited", any(FIXED)),
+            ("errored", any(FIXED)),
+            ("abnormal", any(FIXED)),
+            ("crashed", any(FIXED)),
+            ("unhandled", any(FIXED)),
+        ],
+        rest: any(OPEN),
+    }),
+);
+
+/// A check-in of a scheduled job. What is [`FIXED`] was checked by normalisation: identifiers, a slug, a known word, a number.
 pub(in crate::scrub) static CHECK_IN: Field = shaped(
     FIXED,
     Shape::Object(&Schema {
@@ -46,11 +54,12 @@ pub(in crate::scrub) static CHECK_IN: Field = shaped(
             ("status", any(FIXED)),
             ("duration", any(FIXED)),
             ("release", any(FIXED)),
-            ("environment", any(FIXED)),
             ("monitor_slug", any(FIXED)),
-            ("monitor_config", any(FIXED)),
+            ("environment", any(STRICT)),
+            ("monitor_config", any(STRICT)),
+            ("contexts", shaped(NAMED, Shape::Object(&CONTEXTS))),
         ],
-        rest: any(STRICT),
+        rest: any(OPEN),
     }),
 );
 

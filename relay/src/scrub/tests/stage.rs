@@ -39,9 +39,14 @@ fn every_kind_of_item_and_the_headers_are_scrubbed() {
         json!({"type": "user_report"}),
         json!({"event_id": "x", "name": note, "email": "4111111111111111", "comments": note}),
         json!({"type": "session"}),
-        json!({"sid": "s", "did": note, "attrs": {"release": "r", "ip_address": "203.0.113.7", "user_agent": note}}),
+        json!({"sid": "s", "did": note, "abnormal_mechanism": note, "note": note,
+            "attrs": {"release": "r", "ip_address": "203.0.113.7", "user_agent": note, "note": note}}),
+        json!({"type": "sessions"}),
+        json!({"attrs": {"release": "r", "environment": note},
+            "aggregates": [{"started": 1, "exited": 1, "did": format!("password={SECRET}"), "note": format!("password={SECRET}")}]}),
         json!({"type": "check_in"}),
-        json!({"check_in_id": "c", "contexts": {"note": note}}),
+        json!({"check_in_id": "c", "environment": format!("password={SECRET}"), "contexts": {"note": format!("password={SECRET}")},
+            "monitor_config": {"owner": format!("password={SECRET}")}, "note": format!("password={SECRET}")}),
         json!({"type": "form_data"}),
         json!([["note", note], ["password", SECRET]]),
         json!({"type": "security"}),
@@ -59,7 +64,41 @@ fn every_kind_of_item_and_the_headers_are_scrubbed() {
     assert_eq!(text.matches("eve@example.org").count(), 1, "{text}");
     assert!(text.contains("http://0123456789abcdef0123456789abcdef@h.example/1"), "{text}");
     let again = Envelope::parse(Bytes::from(text.clone()), 10).unwrap();
-    assert_eq!(again.items().len(), 8);
+    assert_eq!(again.items().len(), 9);
+}
+
+#[test]
+fn what_counts_and_orders_sessions_and_check_ins_stays_as_it_is() {
+    let (uuid, card_like) = ("4111111111111111aaaaaaaaaaaaaaaa", 4_111_111_111_111_111_u64);
+    let session = json!({"sid": uuid, "seq": card_like, "init": true, "status": "ok", "errors": 1, "started": 1.5,
+        "timestamp": 2.5, "attrs": {"release": "1.2.3.4", "environment": "production"}});
+    let sessions =
+        json!({"aggregates": [{"started": 1.5, "exited": card_like, "errored": 2}], "attrs": {"release": "1.2.3.4"}});
+    let check_in = json!({"check_in_id": uuid, "monitor_slug": "password-reset", "status": "ok", "duration": 4.5,
+        "release": "1.2.3.4", "environment": "production",
+        "monitor_config": {"schedule": {"type": "crontab", "value": "0 0 * * *"}, "timezone": "Europe/Vienna"},
+        "contexts": {"trace": {"trace_id": uuid}}});
+    for (kind, payload) in [("session", session), ("sessions", sessions), ("check_in", check_in)] {
+        let text = spooled(&format!("{{}}\n{{\"type\":\"{kind}\"}}\n{payload}\n"), ProjectSettings::default()).unwrap();
+        let left: Value = serde_json::from_str(text.lines().nth(2).unwrap()).unwrap();
+        assert_eq!(left, payload, "{kind}");
+    }
+}
+
+#[test]
+fn the_address_and_the_user_of_a_session_go_by_the_projects_settings() {
+    let session = |profile| {
+        let body = "{}\n{\"type\":\"session\"}\n{\"did\":\"203.0.113.7\",\"attrs\":{\"ip_address\":\"203.0.113.7\",\"user_agent\":\"Agent/1.2.3.4\"}}\n";
+        let mut settings = ProjectSettings { scrub_profile: profile, ..ProjectSettings::default() };
+        settings.datascrubbing_settings.scrub_ip_addresses = Some(true);
+        let text = spooled(body, settings).unwrap();
+        serde_json::from_str::<Value>(text.lines().nth(2).unwrap()).unwrap()
+    };
+    for profile in [ScrubProfile::Strict, ScrubProfile::Compat] {
+        let left = session(profile);
+        assert_eq!((&left["did"], &left["attrs"]["ip_address"]), (&json!("[ip]"), &Value::Null), "{profile:?} {left}");
+    }
+    assert_eq!(session(ScrubProfile::Strict)["attrs"]["user_agent"], "Agent/1.2.3.4", "a version is no address");
 }
 
 #[test]
