@@ -115,17 +115,17 @@ impl Planted {
 
     /// The secrets in all keys and values of a RocksDB database that nobody has open, decompressed where they are zstd frames.
     ///
-    /// Returns the finds, and whether `marker` was seen: proof that the search looks where payloads are.
+    /// Returns the finds, and those of `markers` that were not seen: proof that the search looks where payloads are.
     ///
     /// # Panics
     /// If it can't be opened.
     #[must_use]
     #[track_caller]
-    pub fn search_database(&self, directory: &Path, marker: &str) -> (Vec<Found>, bool) {
+    pub fn search_database<'m>(&self, directory: &Path, markers: &[&'m str]) -> (Vec<Found>, Vec<&'m str>) {
         let options = rocksdb::Options::default();
         let families = rocksdb::DB::list_cf(&options, directory).expect("the column families");
         let database = rocksdb::DB::open_cf_for_read_only(&options, directory, &families, false).expect("a database");
-        let (mut finds, mut is_marked) = (Vec::new(), false);
+        let (mut finds, mut unseen) = (Vec::new(), markers.to_vec());
         for name in &families {
             let family = database.cf_handle(name).expect("a column family that was listed");
             for entry in database.iterator_cf(family, rocksdb::IteratorMode::Start) {
@@ -133,12 +133,12 @@ impl Planted {
                 let place = format!("{} {name}", directory.display());
                 finds.extend(self.search(&place, &key));
                 for bytes in decoded(&value) {
-                    is_marked |= contains(&bytes, marker.as_bytes());
+                    unseen.retain(|marker| !contains(&bytes, marker.as_bytes()));
                     finds.extend(self.search(&place, &bytes));
                 }
             }
         }
-        (finds, is_marked)
+        (finds, unseen)
     }
 }
 

@@ -6,8 +6,8 @@
 //!                                                └▶ aggregator ─▶ journal   the same; its ClickHouse is away, so nothing leaves
 //! ```
 //! Searched: the answers, both programs' logs, metrics and status, every file below the data directories as it lies there, and
-//! every key and value of both databases after decoding. A marker that is no secret must be found in each database: the search
-//! looks where payloads are.
+//! every key and value of both databases after decoding. Each kind of item that is kept has a marker that is no secret, which
+//! must be found in each database: the search looks where payloads are.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use bytes::Bytes;
@@ -23,6 +23,18 @@ use uuid::Uuid;
 
 /// In every event, beside the secrets.
 const MARKER: &str = "the marker that is no secret";
+/// What must be found in each database: one for each kind of item that is kept.
+const MARKERS: [&str; 9] = [
+    MARKER,
+    "marked-release@session",
+    "marked-release@sessions",
+    "marked-monitor",
+    "marked-cron",
+    "the marker of a user report",
+    "the marker of feedback",
+    "the marker of a form",
+    "https://marked.example/",
+];
 /// What the relay logs here: as much as it can, without the noise of the libraries below it.
 const LOG_LEVEL: [(&str, &str); 1] = [("PICKET_RELAY__LOG__LEVEL", "trace")];
 
@@ -120,34 +132,49 @@ impl Planter {
 
     /// Envelopes with one item of each kind that is kept or dropped.
     fn items(&mut self) {
-        let event = self.event("event").to_string();
-        let header = json!({ "sdk": { "name": "x", "note": self.planted.sentence("envelope header: sdk") },
-            "trace": { "trace_id": "0af7651916cd43dd8448eb211c80319c", "public_key": self.target.key.to_string(),
-                "user_segment": self.planted.sentence("envelope header: trace") },
-            "password": self.planted.secret("envelope header: password"), "note": self.planted.sentence("envelope header: note") });
-        let item = json!({ "type": "event", "length": event.len(),
-            "password": self.planted.secret("item header: password"), "note": self.planted.sentence("item header: note") });
-        self.envelope("event", &[], format!("{header}\n{item}\n{event}").into_bytes());
-
+        self.event_item();
+        let uuid = || Uuid::new_v4().to_string();
+        let now = now_seconds();
         for (kind, content) in [
             (
                 "session",
-                json!({ "sid": Uuid::new_v4().to_string(), "did": "PLANT", "status": "ok", "init": true,
-                "started": "2026-01-01T00:00:00Z", "attrs": { "release": "shop@1", "user_agent": "PLANT", "note": "PLANT" } }),
+                json!({ "sid": uuid(), "did": "PLANT", "status": "ok", "init": true, "seq": 1, "errors": 0, "started": now,
+                "abnormal_mechanism": "PLANT", "duration": "PLANT", "unknown": "PLANT", "password": "SECRET",
+                "attrs": { "release": "marked-release@session", "environment": "PLANT", "ip_address": "PLANT", "user_agent": "PLANT",
+                    "note": "PLANT", "secret": "SECRET" } }),
+            ),
+            (
+                "session",
+                json!({ "sid": "PLANT", "status": "PLANT", "seq": "PLANT", "errors": "PLANT", "init": "PLANT", "timestamp": "PLANT",
+                "started": now, "attrs": { "release": "shop@1" } }),
+            ),
+            (
+                "sessions",
+                json!({ "aggregates": [
+                    { "started": now, "exited": 3, "crashed": "PLANT", "did": "PLANT", "note": "PLANT", "token": "SECRET" },
+                    { "started": "PLANT", "did": "PLANT" }, "PLANT",
+                ], "attrs": { "release": "marked-release@sessions", "user_agent": "PLANT", "note": "PLANT" }, "unknown": "PLANT" }),
             ),
             (
                 "check_in",
-                json!({ "check_in_id": Uuid::new_v4().simple().to_string(), "monitor_slug": "nightly", "status": "ok",
-                "environment": "PLANT", "contexts": { "note": "PLANT", "password": "SECRET" } }),
+                json!({ "check_in_id": uuid(), "monitor_slug": "marked-monitor", "status": "PLANT", "duration": "PLANT",
+                "environment": "PLANT", "release": "PLANT\n", "unknown": "PLANT", "password": "SECRET",
+                "monitor_config": { "schedule": { "type": "crontab", "value": "PLANT" }, "owner": "PLANT", "note": "PLANT" },
+                "contexts": { "note": "PLANT", "password": "SECRET", "trace": { "data": { "note": "PLANT" } } } }),
             ),
             (
                 "user_report",
-                json!({ "event_id": Uuid::new_v4().simple().to_string(), "name": "PLANT", "email": "a@example.com", "comments": "PLANT" }),
+                json!({ "event_id": uuid(), "name": "PLANT", "email": "PLANT", "comments": "PLANT", "unknown": "PLANT",
+                "password": "SECRET", "marker": "the marker of a user report" }),
             ),
             (
                 "feedback",
-                json!({ "type": "feedback", "contexts": { "feedback": { "message": "PLANT", "name": "PLANT", "url": "PLANT" } } }),
+                json!({ "type": "feedback", "extra": { "marker": "the marker of feedback", "note": "PLANT", "password": "SECRET" },
+                "contexts": { "feedback": { "message": "PLANT", "name": "PLANT", "contact_email": "PLANT", "url": "PLANT",
+                    "source": "PLANT", "unknown": "PLANT" }, "shop": { "token": "SECRET" } } }),
             ),
+            ("form_data", json!([["note", "PLANT"], ["password", "SECRET"], ["marker", "the marker of a form"]])),
+            ("form_data", json!("PLANT")),
             (
                 "client_report",
                 json!({ "discarded_events": [{ "reason": "PLANT", "category": "error", "quantity": 1 }] }),
@@ -169,6 +196,18 @@ impl Planter {
             let body = format!("{{}}\n{{\"type\":\"{kind}\",\"length\":{}}}\n{content}", content.len());
             self.envelope(kind, &[("content-encoding", "gzip")], gzip(body.as_bytes()));
         }
+    }
+
+    /// An event, and secrets in the headers around it.
+    fn event_item(&mut self) {
+        let event = self.event("event").to_string();
+        let header = json!({ "sdk": { "name": "x", "note": self.planted.sentence("envelope header: sdk") },
+            "trace": { "trace_id": "0af7651916cd43dd8448eb211c80319c", "public_key": self.target.key.to_string(),
+                "user_segment": self.planted.sentence("envelope header: trace") },
+            "password": self.planted.secret("envelope header: password"), "note": self.planted.sentence("envelope header: note") });
+        let item = json!({ "type": "event", "length": event.len(),
+            "password": self.planted.secret("item header: password"), "note": self.planted.sentence("item header: note") });
+        self.envelope("event", &[], format!("{header}\n{item}\n{event}").into_bytes());
     }
 
     fn attachments(&mut self) {
@@ -244,6 +283,7 @@ impl Planter {
         );
         let mut report = json!({ "csp-report": { "document-uri": "PLANT", "referrer": "PLANT", "blocked-uri": "PLANT",
             "violated-directive": "img-src", "original-policy": "img-src 'self'", "script-sample": "PLANT" } });
+        report["csp-report"]["source-file"] = json!("https://marked.example/");
         self.planted.plant(&mut report, "csp-report");
         let path = format!("/api/{project}/security/?sentry_key={key}");
         self.posts.push(Post {
@@ -252,10 +292,9 @@ impl Planter {
             headers: vec![("content-type".to_owned(), "application/csp-report".to_owned())],
             body: report.to_string().into_bytes(),
         });
-        let path = format!(
-            "/api/{project}/cron/nightly/?sentry_key={key}&status=ok&environment={}",
-            self.planted.secret("cron URL")
-        );
+        let environment = format!("password={}", self.planted.secret("cron URL"));
+        let environment: String = form_urlencoded::byte_serialize(environment.as_bytes()).collect();
+        let path = format!("/api/{project}/cron/marked-cron/?sentry_key={key}&status=ok&environment={environment}");
         self.posts.push(Post { what: "cron".to_owned(), path, headers: Vec::new(), body: Vec::new() });
     }
 
@@ -288,6 +327,10 @@ impl Planter {
             body: b"{}\n".to_vec(),
         });
     }
+}
+
+fn now_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970").as_secs()
 }
 
 #[track_caller]
@@ -332,13 +375,16 @@ fn no_planted_secret_is_in_any_answer_log_metric_or_file() {
         let said = format!("{:?}\n{}", answer.headers, answer.text());
         found.extend(planted.search(&format!("the answer to {}: {}", post.what, answer.status), said.as_bytes()));
     }
-    assert!(accepted >= 12, "only {accepted} requests were taken");
+    assert!(accepted >= 19, "only {accepted} requests were taken");
     found.extend(planted.search("the relay's metrics", relay.metrics().as_bytes()));
     found.extend(planted.search("the relay's status", relay.status().unwrap().to_string().as_bytes()));
     relay.stop();
     found.extend(planted.search_files(&relay.data_dir));
-    let (in_spool, is_marked) = planted.search_database(&relay.data_dir.join("spool"), MARKER);
-    assert!(is_marked, "the spool was searched where it has no payloads");
+    let (in_spool, unseen) = planted.search_database(&relay.data_dir.join("spool"), &MARKERS);
+    assert!(
+        unseen.is_empty(),
+        "the spool has no {unseen:?}: it was searched where payloads are not, or they were dropped"
+    );
     found.extend(in_spool);
 
     // The journal takes everything and, without its ClickHouse, keeps it.
@@ -349,8 +395,8 @@ fn no_planted_secret_is_in_any_answer_log_metric_or_file() {
     relay.stop();
     installation.aggregator.kill();
     found.extend(planted.search_files(&installation.aggregator.data_dir));
-    let (in_journal, is_marked) = planted.search_database(&installation.aggregator.data_dir.join("journal"), MARKER);
-    assert!(is_marked, "the journal was searched where it has no payloads");
+    let (in_journal, unseen) = planted.search_database(&installation.aggregator.data_dir.join("journal"), &MARKERS);
+    assert!(unseen.is_empty(), "the journal has no {unseen:?}");
     found.extend(in_journal);
     found.extend(planted.search("the relay's log", relay.logged().as_bytes()));
     found.extend(planted.search("the aggregator's log", installation.aggregator.logged().as_bytes()));

@@ -59,7 +59,7 @@ pub fn normalise_session(document: &mut Document<'_>, context: &EventContext<'_>
     field::apply(session, field_of, meta, &Path::ROOT);
     attributes(session, context, meta)?;
     if let Some(id @ Value::String(_)) = session.get_mut("sid")
-        && !id.as_str().is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
+        && id.as_str().is_none_or(|id| uuid::Uuid::try_parse(id).is_err())
     {
         invalid(id, "expected a UUID", meta, &Path::ROOT.key("sid"));
     }
