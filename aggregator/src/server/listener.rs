@@ -8,8 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
-use hyper::body::Incoming;
-use picket_common::http_server::{self, HttpLimits, Plain};
+use picket_common::http_server::{self, HttpLimits, Plain, RequestBody};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -26,6 +25,9 @@ const LIMITS: HttpLimits = HttpLimits {
     max_headers: 100,
     // Cookies and searches are far below.
     max_head_bytes: 64 * 1024,
+    // For uploads that are refused: the slowest that people wait for.
+    body_idle_timeout: Duration::from_secs(30),
+    body_timeout: Duration::from_secs(300),
     // A page takes well under a second, a wide query a few; the unit file gives the whole stop 60.
     shutdown_timeout: Duration::from_secs(10),
 };
@@ -40,7 +42,7 @@ async fn serve_within(limits: HttpLimits, listener: TcpListener, router: Router,
     http_server::serve(listener, Plain, limits, handle, || (), stop.cancelled_owned()).await;
 }
 
-async fn respond(router: Router, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+async fn respond(router: Router, mut request: Request<RequestBody>, peer: SocketAddr) -> Response<Body> {
     request.extensions_mut().insert(ConnectInfo(peer));
     let Ok(response) = router.oneshot(request.map(Body::new)).await;
     response

@@ -7,16 +7,21 @@
 //!    that takes longer.
 //! 3. A connection buffers at most [`HttpLimits::max_head_bytes`] of what it reads, and as much of what it writes; what handlers keep
 //!    and what TLS keeps (some 50 KiB) comes on top.
-//! 4. When [`serve`] returns, no connection is left: after `shutdown` the listener closes first, idle connections close,
+//! 4. An answer is not destroyed by what its client still sends: the rest of a body that no handler reads is read and thrown away
+//!    ([`RequestBody`]), and a connection closes its sending half before the other (`parting`).
+//! 5. When [`serve`] returns, no connection is left: after `shutdown` the listener closes first, idle connections close,
 //!    requests in flight get [`HttpLimits::shutdown_timeout`], then the rest is cut.
 //!
 //! | task | one for | owner | ends |
 //! | --- | --- | --- | --- |
 //! | accepting | a listener | the caller of [`serve`] | at shutdown, after its connections |
 //! | connection | a connection | accepting | with the connection; aborted at the end of the shutdown timeout |
+//! | discarding | a body that its handler left unread | the connection | with the body, the connection, or its time |
 //!
 //! What it does not do: routes, bodies and their limits: those are the handler's. TLS is the [`Transport`]'s.
 
+mod parting;
+mod request_body;
 mod seats;
 mod transport;
 
@@ -38,8 +43,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+pub use request_body::RequestBody;
 pub use transport::{Plain, Transport};
 
+use parting::Parting;
+use request_body::Discard;
 use seats::{Attended, Seat, Seats};
 
 /// How long to wait when the system can't give another connection (no file descriptors, no memory).
@@ -59,6 +67,10 @@ pub struct HttpLimits {
     pub max_headers: usize,
     /// Longest head of a request, more is answered 431; also the most that a connection buffers. At least 8 KiB.
     pub max_head_bytes: usize,
+    /// How long a client may pause within a body that its handler left unread.
+    pub body_idle_timeout: Duration,
+    /// How long such a body may take as a whole, from its request's head on.
+    pub body_timeout: Duration,
     /// How long requests in flight may take to finish once the server is told to stop.
     pub shutdown_timeout: Duration,
 }
@@ -75,7 +87,7 @@ pub async fn serve<Handle, Answer, Content, Guard>(
     opened: impl Fn() -> Guard,
     shutdown: impl Future<Output = ()>,
 ) where
-    Handle: Fn(Request<Incoming>, SocketAddr) -> Answer + Clone + Send + 'static,
+    Handle: Fn(Request<RequestBody>, SocketAddr) -> Answer + Clone + Send + 'static,
     Answer: Future<Output = Response<Content>> + Send + 'static,
     Content: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     Guard: Send + 'static,
@@ -127,6 +139,7 @@ struct Connections<Way> {
     http: http1::Builder,
     transport: Way,
     handshake_timeout: Duration,
+    discard: Discard,
     graceful: GracefulShutdown,
     tasks: JoinSet<()>,
 }
@@ -139,6 +152,7 @@ impl<Way: Transport> Connections<Way> {
             http: builder(limits),
             transport,
             handshake_timeout: limits.header_timeout,
+            discard: Discard { pause: limits.body_idle_timeout, whole: limits.body_timeout },
             graceful: GracefulShutdown::new(),
             tasks: JoinSet::new(),
         }
@@ -146,7 +160,7 @@ impl<Way: Transport> Connections<Way> {
 
     fn start<Handle, Answer, Content, Guard>(&mut self, accepted: Accepted, handle: Handle, open: Guard)
     where
-        Handle: Fn(Request<Incoming>, SocketAddr) -> Answer + Send + 'static,
+        Handle: Fn(Request<RequestBody>, SocketAddr) -> Answer + Send + 'static,
         Answer: Future<Output = Response<Content>> + Send + 'static,
         Content: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
         Guard: Send + 'static,
@@ -156,9 +170,12 @@ impl<Way: Transport> Connections<Way> {
         while self.tasks.try_join_next().is_some() {}
         let (stream, peer, seat) = accepted;
         let attendant = seat.attendant();
-        let service = service_fn(move |request| {
+        let discard = self.discard;
+        let service = service_fn(move |request: Request<Incoming>| {
             let busy = attendant.busy();
-            let answer = handle(request, peer);
+            let (head, body) = request.into_parts();
+            let body = RequestBody::new(&head.headers, body, discard);
+            let answer = handle(Request::from_parts(head, body), peer);
             async move { Ok::<_, Infallible>(answer.await.map(|content| Attended { content, _busy: busy })) }
         });
         let opening = Opening {
@@ -212,7 +229,7 @@ impl<Way: Transport> Opening<Way> {
         // Answers are a few bytes that a client waits for. A failure costs speed only.
         let _ = stream.set_nodelay(true);
         let stream = timeout(self.within, self.transport.secure(stream)).await??;
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let connection = self.http.serve_connection(TokioIo::new(Parting::new(stream)), service);
         self.watcher.watch(connection).await.map_err(Into::into)
     }
 }

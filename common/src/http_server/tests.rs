@@ -15,6 +15,8 @@ const LIMITS: HttpLimits = HttpLimits {
     yield_after: Duration::from_secs(60),
     max_headers: 100,
     max_head_bytes: 16 * 1024,
+    body_idle_timeout: Duration::from_secs(60),
+    body_timeout: Duration::from_secs(60),
     shutdown_timeout: Duration::from_millis(50),
 };
 /// For what must come; nothing here takes a tenth of it.
@@ -53,7 +55,7 @@ async fn start(limits: HttpLimits) -> Running {
     };
     let held = Arc::new(AtomicUsize::new(0));
     let holding = Arc::clone(&held);
-    let handle = move |request: Request<Incoming>, peer: SocketAddr| {
+    let handle = move |request: Request<RequestBody>, peer: SocketAddr| {
         let holding = Arc::clone(&holding);
         async move {
             if request.uri().path() == "/hold" {
@@ -172,4 +174,29 @@ async fn a_request_that_takes_too_long_gives_way_where_nobody_is_idle() {
     let mut client = TcpStream::connect(running.address).await.unwrap();
     timeout(PATIENCE, ask(&mut client)).await.unwrap();
     assert_eq!(slow[0].read(&mut [0; 1]).await.unwrap_or(0), 0, "the slowest was left open");
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_an_endless_head_still_reads_its_431() {
+    let running = start(LIMITS).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    for _ in 0..64 {
+        stream.write_all(&[b'x'; 16 * 1024]).await.unwrap();
+    }
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn what_a_handler_leaves_of_a_body_is_read_and_the_connection_goes_on() {
+    let running = start(LIMITS).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let body = vec![b'x'; 4 * 1024 * 1024];
+    let head = format!("POST / HTTP/1.1\r\nhost: here\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    timeout(PATIENCE, read_answer(&mut stream)).await.unwrap();
+    timeout(PATIENCE, ask(&mut stream)).await.unwrap();
 }

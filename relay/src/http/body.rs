@@ -7,6 +7,9 @@
 //!   step;
 //! - a client that pauses too long, or takes too long as a whole, is refused;
 //! - decompressing gives way to other requests after each step.
+//!
+//! What it does not do: read the rest of a body that was refused. The server loop does, see
+//! [`RequestBody`](picket_common::http_server::RequestBody).
 
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use axum::http::{HeaderMap, header};
 use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::encoding::{DecodeError, Decoder, Encoding, Step};
 use crate::config::HttpConfig;
@@ -24,22 +27,16 @@ use crate::refusal::Refusal;
 
 /// How far the first line of an envelope is looked for: a header with a DSN has a few hundred bytes.
 const FIRST_LINE_BYTES: usize = 64 * 1024;
-/// How much of a refused body is still read, so that the client, busy sending, comes to read the answer.
-const DRAIN_BYTES: usize = 8 * 1024 * 1024;
-/// How long that may take.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// The body of a request on its way in.
 pub(crate) struct IncomingBody {
     body: Body,
     received: usize,
-    /// Asking for more would make hyper send `100 Continue`; a client that waits for that need not send what is refused.
-    expects_continue: bool,
 }
 
 impl IncomingBody {
-    pub(crate) fn new(headers: &HeaderMap, body: Body) -> Self {
-        Self { body, received: 0, expects_continue: headers.contains_key(header::EXPECT) }
+    pub(crate) const fn new(body: Body) -> Self {
+        Self { body, received: 0 }
     }
 
     /// Whether the request has no body at all.
@@ -65,25 +62,6 @@ impl IncomingBody {
                 Err(error) => return Some(Err(error)),
             }
         }
-    }
-
-    /// Reads on for a while and throws away, after a refusal. A client that sends and does not read would otherwise meet a reset
-    /// connection where it should have found the answer.
-    pub(crate) async fn drain(&mut self) {
-        if self.body.is_end_stream() || (self.expects_continue && self.received == 0) {
-            return;
-        }
-        let most = self.received.saturating_add(DRAIN_BYTES);
-        let drained = async {
-            while self.received < most {
-                match self.chunk().await {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => break,
-                }
-            }
-        };
-        // If time runs out the connection is closed with the rest unread.
-        let _ = timeout(DRAIN_TIME, drained).await;
     }
 }
 

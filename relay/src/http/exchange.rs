@@ -1,7 +1,7 @@
 //! One request to an endpoint that takes data, from its head to its counted answer.
 //!
 //! Invariants: every such request is counted once in the metrics; a refused one is counted once in the outcomes, by whoever
-//! refused it, and on disk before it is answered where it concerns a project; the rest of a refused body is read for a while, so that its sender comes to read the answer.
+//! refused it, and on disk before it is answered where it concerns a project.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +36,7 @@ impl Exchange {
     /// Begins with a request, before anything of it was looked at.
     pub(crate) fn begin(server: Arc<Server>, endpoint: Endpoint, request: Request) -> Self {
         let (head, body) = request.into_parts();
-        let incoming = IncomingBody::new(&head.headers, body);
+        let incoming = IncomingBody::new(body);
         Self { server, head, incoming, endpoint, started: Instant::now() }
     }
 
@@ -69,7 +69,7 @@ impl Exchange {
 
     /// As [`Self::end`], with refusals in the words of `answer`.
     pub(crate) async fn end_in(
-        mut self,
+        self,
         result: Result<Response<Body>, Rejection>,
         answer: impl FnOnce(Refusal) -> Response<Body>,
     ) -> Response<Body> {
@@ -78,7 +78,6 @@ impl Exchange {
             Err(rejection) => {
                 debug!(status = rejection.refusal.status().as_u16(), refusal = %rejection.refusal, "request refused");
                 rejection.count(&self.server, self.endpoint.category()).await;
-                self.incoming.drain().await;
                 answer(rejection.refusal)
             }
         };

@@ -9,8 +9,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use hyper::body::Incoming;
-use picket_common::http_server::{self, HttpLimits, Transport};
+use picket_common::http_server::{self, HttpLimits, RequestBody, Transport};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
@@ -37,6 +36,8 @@ pub async fn serve(
         yield_after: config.yield_after.get(),
         max_headers: config.max_headers,
         max_head_bytes: config.max_head_bytes.as_usize(),
+        body_idle_timeout: config.body_idle_timeout.get(),
+        body_timeout: config.body_timeout.get(),
         shutdown_timeout: config.shutdown_timeout.get(),
     };
     let handle = move |request, peer| respond(router.clone(), request, peer);
@@ -44,7 +45,7 @@ pub async fn serve(
     http_server::serve(listener, transport, limits, handle, opened, shutdown).await;
 }
 
-async fn respond(router: Router, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+async fn respond(router: Router, request: Request<RequestBody>, peer: SocketAddr) -> Response<Body> {
     let mut request = fold_slashes(request).map(Body::new);
     request.extensions_mut().insert(Peer(peer));
     let Ok(response) = router.oneshot(request).await;

@@ -86,8 +86,9 @@ async fn a_client_that_sends_no_head_is_cut_off() {
 #[tokio::test]
 async fn a_client_that_pauses_within_a_body_is_answered_408() {
     let mut relay = relay();
-    Arc::get_mut(&mut relay.server).unwrap().config.body_idle_timeout = Span::millis(50);
-    let running = serve_with(&relay, HttpConfig::default()).await;
+    let config = HttpConfig { body_idle_timeout: Span::millis(50), ..HttpConfig::default() };
+    Arc::get_mut(&mut relay.server).unwrap().config = config.clone();
+    let running = serve_with(&relay, config).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(format!("{}connection: close\r\n\r\n{{", head(100)).as_bytes()).await.unwrap();
     let answer = answer(stream).await;
@@ -99,11 +100,42 @@ async fn a_client_that_pauses_within_a_body_is_answered_408() {
 async fn a_client_busy_sending_too_much_still_reads_its_413() {
     let running = serve_with(&relay(), HttpConfig::default()).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    let body = vec![b' '; 5 * 1024 * 1024];
-    stream.write_all(format!("{}connection: close\r\n\r\n", head(body.len())).as_bytes()).await.unwrap();
-    stream.write_all(&body).await.unwrap();
+    let body = vec![b' '; 1024 * 1024];
+    let times = 40;
+    stream.write_all(format!("{}connection: close\r\n\r\n", head(times * body.len())).as_bytes()).await.unwrap();
+    for _ in 0..times {
+        stream.write_all(&body).await.unwrap();
+    }
     let answer = answer(stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_while_it_sends_is_answered_at_once_and_may_finish_and_go_on() {
+    let relay = relay();
+    let running = serve_with(&relay, HttpConfig::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let body = vec![b' '; 2 * 1024 * 1024];
+    stream.write_all(format!("{}\r\n", head(body.len())).as_bytes()).await.unwrap();
+    let mut start = [0; 13];
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 413 ");
+    stream.write_all(&body).await.unwrap();
+    let next = format!("{}connection: close\r\n\r\n{{}}", head(2));
+    stream.write_all(next.as_bytes()).await.unwrap();
+    let answer = answer(stream).await;
+    assert!(answer.contains("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_never_stops_sending_what_was_refused_is_cut_off() {
+    let config = HttpConfig { body_timeout: Span::millis(50), ..HttpConfig::default() };
+    let running = serve_with(&relay(), config).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(format!("{}\r\n", head(usize::MAX / 2)).as_bytes()).await.unwrap();
+    while stream.write_all(&[b' '; 4096]).await.is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]
