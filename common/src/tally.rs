@@ -14,8 +14,8 @@
 use crate::category::DataCategory;
 use crate::envelope::{Envelope, Item, ItemType};
 
-/// Shortest entry of a container: `{}` and a comma.
-const MIN_ENTRY_BYTES: u64 = 3;
+/// Shortest entry of a container: a digit and a comma, or a protobuf field that is empty.
+const MIN_ENTRY_BYTES: u64 = 2;
 
 /// How much of which category there is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +58,12 @@ impl Tally {
         Self(vec![(category, quantity)])
     }
 
+    /// Whether there is nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Category and quantity, each category once.
     pub fn iter(&self) -> impl Iterator<Item = (DataCategory, u64)> + '_ {
         self.0.iter().copied()
@@ -72,7 +78,7 @@ impl Tally {
 
     fn add_item(&mut self, item: &Item, payload_bytes: u64) {
         let category = item.item_type().category();
-        let entries = || item.item_count().unwrap_or(1).clamp(1, (payload_bytes / MIN_ENTRY_BYTES).max(1));
+        let entries = || item.item_count().unwrap_or(1).clamp(1, payload_bytes.div_ceil(MIN_ENTRY_BYTES).max(1));
         match item.item_type() {
             ItemType::Attachment | ItemType::UnrealReport => {
                 self.add(DataCategory::Attachment, payload_bytes);
@@ -91,7 +97,8 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, category: DataCategory, quantity: u64) {
+    /// Adds so much of a category.
+    pub fn add(&mut self, category: DataCategory, quantity: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == category) {
             Some((_, total)) => *total = total.saturating_add(quantity),
             None => self.0.push((category, quantity)),
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_container_that_claims_more_than_it_can_hold_or_nonsense_is_not_believed() {
-        for (claim, expected) in [("18446744073709551615", 4), ("0", 1), ("-1", 1), ("\"many\"", 1), ("2.5", 1)] {
+        for (claim, expected) in [("18446744073709551615", 6), ("0", 1), ("-1", 1), ("\"many\"", 1), ("2.5", 1)] {
             let counted = counted(&format!("{{}}\n{{\"type\":\"span\",\"item_count\":{claim}}}\n[{{}},{{}},{{}}]..\n"));
             assert_eq!(counted, [(DataCategory::Span, expected)], "{claim}");
         }

@@ -58,8 +58,13 @@ impl<'t> Opened<'t> {
     /// it, since the client need not send the whole envelope again for it.
     pub fn open(mut submission: Submission, texts: &'t Texts, floats: PythonFloats) -> Result<Self, NotJson> {
         let mut items = Vec::with_capacity(texts.0.len());
+        // A transaction goes no further than the quotas; only filters and the search for an id have use for what is in it.
+        let opens_transactions =
+            submission.envelope.event_id().is_none() || submission.project.filters().look_into_events();
         for (item, text) in submission.envelope.take_items().into_iter().zip(&texts.0) {
-            let document = match has_document(item.item_type()) {
+            let is_opened =
+                has_document(item.item_type()) && (*item.item_type() != ItemType::Transaction || opens_transactions);
+            let document = match is_opened {
                 true => Document::read(text, floats).map(Some),
                 false => Ok(None),
             };

@@ -7,6 +7,7 @@
 //! Invariants:
 //! - each stage takes only the type that the stage before it made, so that none can be skipped;
 //! - [`Pipeline::take`] returns `Ok` only after the record is on disk;
+//! - quota is charged for what is taken: a request that is refused after it was charged has the charge given back;
 //! - a refused request is counted once for each of its items, here; what a stage drops from a request that is taken is noted by
 //!   that stage ([`Dropped`]) and counted in the write that stores the rest; what is spooled is counted by the aggregator.
 
@@ -21,6 +22,7 @@ use crate::config::LimitsConfig;
 use crate::dropped::Dropped;
 use crate::limit::rates::Rates;
 use crate::outcome::Outcomes;
+use crate::quota::charge::Charge;
 use crate::quota::table::Quotas;
 use crate::rate_limit::RateLimits;
 use crate::refusal::Refusal;
@@ -97,7 +99,8 @@ impl Pipeline {
         let counts = self.outcomes.counts_of(Some(project_id), &prepared.dropped);
         match prepared.spoolable {
             Some(spoolable) => {
-                self.append(spoolable, counts.clone()).await?;
+                let give_back = |_: &Refusal| self.give_back(prepared.charge.as_ref());
+                self.append(spoolable, counts.clone()).await.inspect_err(give_back)?;
                 self.outcomes.show(&counts);
             }
             None => {
@@ -118,11 +121,18 @@ impl Pipeline {
         dropped.append(filtered.take_dropped());
         let mut admitted = quota::admit(filtered, &self.quotas, &self.rates);
         dropped.append(admitted.take_dropped());
-        let limits = admitted.take_limits();
-        let mut scrubbed = scrub::scrub(admitted)?;
+        let (limits, charge) = (admitted.take_limits(), admitted.take_charge());
+        let mut scrubbed = scrub::scrub(admitted).inspect_err(|_| self.give_back(charge.as_ref()))?;
         dropped.append(scrubbed.take_dropped());
         let event_id = scrubbed.event_id();
-        Ok(Prepared { spoolable: scrubbed.into_spoolable(), event_id, dropped, limits })
+        Ok(Prepared { spoolable: scrubbed.into_spoolable(), event_id, dropped, limits, charge })
+    }
+
+    /// The request is refused, and will be charged when it comes again.
+    fn give_back(&self, charge: Option<&Charge>) {
+        if let Some(charge) = charge {
+            charge.give_back(&self.quotas);
+        }
     }
 
     /// Blobs first: the record that names them makes them count.
@@ -151,6 +161,8 @@ struct Prepared {
     dropped: Dropped,
     /// The limits that the request met.
     limits: RateLimits,
+    /// What is given back if it can't be stored.
+    charge: Option<Charge>,
 }
 
 fn append_refusal(failure: AppendError) -> Refusal {

@@ -202,6 +202,13 @@ impl Item {
         }
     }
 
+    /// A new container that holds `entries` entries, with `length` and `item_count` headers.
+    #[must_use]
+    pub fn container(item_type: ItemType, entries: u64, payload: Bytes) -> Self {
+        let header = serde_json::json!({ "type": item_type.as_str(), "length": payload.len(), "item_count": entries });
+        Self { raw_header: Bytes::from(header.to_string()), item_count: Some(entries), ..Self::new(item_type, payload) }
+    }
+
     /// A new attachment with a `length` header.
     #[must_use]
     pub fn attachment(header: AttachmentHeader<'_>, payload: Bytes) -> Self {

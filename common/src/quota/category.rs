@@ -4,9 +4,6 @@ pub use crate::category::Unit;
 
 use crate::category::DataCategory;
 
-/// The namespaces of metrics that the protocol has.
-pub(super) const NAMESPACES: [&str; 5] = ["sessions", "transactions", "spans", "custom", "metric_stats"];
-
 /// Names of the protocol for data that never arrives on its own here. A quota that names one is valid and has no effect.
 const OTHER_NAMES: [&str; 7] = [
     "replay_video",

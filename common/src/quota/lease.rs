@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - `used <= base + granted - released`, except where an operator took the limit down;
-//! - all four only grow while the window lasts;
+//! - all four only grow while the window lasts, but for what of `used` is given back. The aggregator goes by the most that it was
+//!   told: of what was given back it lends nothing to others, which is too careful and never too generous;
 //! - nothing here waits: where the share is used up the answer is no, and the next report asks for more.
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,11 @@ impl Lease {
     /// Admits `quantity`, for which [`Lease::check`] said yes.
     pub const fn charge(&mut self, quantity: u64) {
         self.used = self.used.saturating_add(quantity);
+    }
+
+    /// Takes back a charge of `quantity`: what it was for was not stored.
+    pub const fn give_back(&mut self, quantity: u64) {
+        self.used = self.used.saturating_sub(quantity);
     }
 
     /// Notes that `quantity` was refused, so that the next report asks for it.
@@ -205,6 +211,18 @@ mod tests {
         let mut lease = Lease::new(WindowNumber(3), 10);
         lease.charge(4);
         assert_eq!(lease.check(1, 4), Verdict::ShareUsedUp);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_admitted_again_and_no_more_than_that() {
+        let mut lease = Lease::new(WindowNumber(3), 10);
+        lease.charge(10);
+        let _ = lease.report(&bucket());
+        lease.give_back(4);
+        assert_eq!((lease.check(4, 100), lease.check(5, 100)), (Verdict::Fits, Verdict::ShareUsedUp));
+        assert_eq!(lease.report(&bucket()).used, 6);
+        lease.give_back(100);
+        assert_eq!(lease.check(11, 100), Verdict::ShareUsedUp, "a share does not grow");
     }
 
     #[test]

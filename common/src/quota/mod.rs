@@ -33,8 +33,6 @@ pub const MAX_QUOTAS: usize = 100;
 pub const MAX_NAME_CHARS: usize = 64;
 /// Longest window: a leap year.
 pub const MAX_WINDOW_SECONDS: u64 = 366 * 24 * 60 * 60;
-/// Most dimensions that a quota may group by.
-const MAX_DIMENSIONS: usize = 2;
 
 /// A quota, as the project's settings hold it.
 ///
@@ -61,10 +59,11 @@ pub struct Quota {
     /// What clients and outcomes are told; `quota_exceeded` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
-    /// Metrics of this namespace only. Nothing stores metrics yet, so a quota with a namespace never applies.
+    /// Metrics of this namespace only. Nothing here tells metrics apart by it: refused when it is set, and a quota that was pushed
+    /// with one never applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Counts each value of a dimension apart. Read and kept; such a quota counts nothing yet.
+    /// Counts each value of a dimension apart, which nothing here does: as `namespace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_by: Option<GroupBy>,
 }
@@ -212,20 +211,16 @@ impl Quota {
         }
     }
 
+    /// What can't be enforced is not accepted: an operator who has set a limit relies on it.
     fn check_grouping(&self) -> Result<(), InvalidQuota> {
-        if self.namespace.as_ref().is_some_and(|namespace| !category::NAMESPACES.contains(&namespace.as_str())) {
-            let problem = format!("expected one of {}", category::NAMESPACES.join(", "));
+        if self.namespace.is_some() {
+            let problem = "quotas by the namespace of metrics are not supported; leave it out to limit all metrics";
             return Err(self.invalid("namespace", problem));
         }
-        let Some(group) = &self.group_by else { return Ok(()) };
-        let is_dimension = |name: &String| matches!(name.as_str(), "check_in.slug" | "check_in.environment");
-        let dimensions = &group.dimensions;
-        if dimensions.is_empty() || dimensions.len() > MAX_DIMENSIONS || !dimensions.iter().all(is_dimension) {
-            let problem = "dimensions: expected check_in.slug, check_in.environment or both";
+        if self.group_by.is_some() {
+            let problem =
+                "quotas by monitor or environment are not supported; leave it out to limit all check-ins together";
             return Err(self.invalid("groupBy", problem));
-        }
-        if group.max_cardinality == 0 {
-            return Err(self.invalid("groupBy", "maxCardinality: expected at least 1"));
         }
         Ok(())
     }
@@ -275,8 +270,7 @@ mod tests {
             r#"{"id":"q","limit":100,"window":60,"categories":["error","security","default"],"scope":"project","scopeId":"7"}"#,
             r#"{"id":"q","limit":null,"categories":[]}"#,
             r#"{"id":"bytes","limit":1000000,"window":3600,"categories":["attachment"],"scope":"key"}"#,
-            r#"{"id":"m","limit":5,"window":60,"categories":["metric_bucket"],"namespace":"custom"}"#,
-            r#"{"id":"c","limit":5,"window":60,"categories":["monitor"],"groupBy":{"maxCardinality":10,"dimensions":["check_in.slug"]}}"#,
+            r#"{"id":"m","limit":5,"window":60,"categories":["metric_bucket"]}"#,
         ] {
             quota(text).validate().unwrap();
         }
@@ -297,8 +291,15 @@ mod tests {
             (r#"{"id":"q","limit":5,"window":60,"scope":"planet"}"#, r#"quota "q": scope"#),
             (r#"{"id":"a,b","limit":5,"window":60}"#, r#"quota "a,b": id"#),
             (r#"{"id":"q","limit":0,"reasonCode":"a:b"}"#, r#"quota "q": reasonCode"#),
-            (r#"{"id":"q","limit":0,"namespace":"x"}"#, r#"quota "q": namespace"#),
-            (r#"{"id":"q","limit":0,"groupBy":{"maxCardinality":1,"dimensions":["x"]}}"#, r#"quota "q": groupBy"#),
+            (
+                r#"{"id":"q","limit":5,"window":60,"categories":["metric_bucket"],"namespace":"custom"}"#,
+                r#"quota "q": namespace: quotas by the namespace of metrics are not supported"#,
+            ),
+            (
+                r#"{"id":"q","limit":5,"window":60,"categories":["monitor"],"groupBy":{"maxCardinality":1,"dimensions":["check_in.slug"]}}"#,
+                r#"quota "q": groupBy: quotas by monitor or environment are not supported"#,
+            ),
+            (r#"{"limit":0,"namespace":"custom"}"#, "quota without an id: namespace"),
         ];
         for (text, expected) in table {
             let message = quota(text).validate().unwrap_err().to_string();
@@ -325,6 +326,7 @@ mod tests {
         let read = quota(r#"{"id":"q","limit":5,"window":60,"scope":"planet","novelty":1}"#);
         assert!(!read.is_enforced());
         assert!(!quota(r#"{"id":"q","limit":5,"window":60,"categories":["novelty"]}"#).is_enforced());
+        assert!(!quota(r#"{"id":"q","limit":5,"window":60,"namespace":"custom"}"#).is_enforced());
         assert!(!quota(r#"{"id":"q","limit":null}"#).is_enforced());
         assert!(quota(r#"{"limit":0}"#).is_enforced());
     }

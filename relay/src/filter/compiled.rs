@@ -104,6 +104,14 @@ impl Filters {
         Some(Reason::Borrowed(reason))
     }
 
+    /// Whether any filter looks into events.
+    pub(crate) fn look_into_events(&self) -> bool {
+        let patterns = [self.releases.len(), self.error_messages.len(), self.transactions.len()];
+        let lists = [self.generic.len(), self.csp_sources.len(), self.legacy_browsers.len()];
+        let is_any_on = self.drops_local || self.drops_extensions || self.drops_crawlers;
+        is_any_on || patterns.into_iter().chain(lists).any(|length| length > 0)
+    }
+
     /// Whether nothing is taken from an address.
     pub(super) fn blocks(&self, client_address: Option<IpAddr>) -> bool {
         let Some(address) = client_address.filter(|_| !self.client_networks.is_empty()) else { return false };

@@ -89,6 +89,9 @@ pub(super) fn relay() -> Relay {
     relay
 }
 
+/// Project, category, outcome, reason, quantity.
+type Counted = (Option<u64>, DataCategory, Outcome, String, u64);
+
 struct Answer {
     status: u16,
     headers: HeaderMap,
@@ -152,7 +155,7 @@ impl Relay {
     }
 
     /// What was counted since the last call.
-    fn counted(&self) -> Vec<(Option<u64>, DataCategory, Outcome, String, u64)> {
+    fn counted(&self) -> Vec<Counted> {
         let mut told = self.told.lock().unwrap();
         let mut counted: Vec<_> = self
             .spool

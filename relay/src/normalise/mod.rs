@@ -13,7 +13,7 @@
 //! | `event_id` | the one id of the envelope |
 //! | `surroundings` | what the request tells normalisation |
 //!
-//! Transactions are only opened, because nothing stores them: filters may still name them.
+//! Transactions are at most opened, because nothing stores them: filters may still name them.
 
 mod event_id;
 mod surroundings;
@@ -94,7 +94,7 @@ fn normalise_items(opened: &mut Opened<'_>, dropped: &mut Dropped) {
 fn normalise_item(opened: &mut OpenedItem<'_>, context: &EventContext<'_>) -> Result<(), Rejected> {
     let item_type = opened.item.item_type();
     let Some(document) = &mut opened.document else {
-        return match has_document(item_type) {
+        return match has_document(item_type) && *item_type != ItemType::Transaction {
             true => Err(Rejected { reason: "invalid_json", detail: "the item is not JSON" }),
             false => Ok(()),
         };

@@ -6,23 +6,24 @@
 //! - a request goes on with the items that are admitted. The others are counted as
 //!   [`rate_limited`](Outcome::RateLimited) with the quota's reason, and the client hears of the limits (429 where the endpoint
 //!   answers that) although the rest is stored;
+//! - what is charged for a request that is refused further on is given back;
 //! - the answer comes from memory, whether or not an aggregator can be reached. How relays share a limit is told in
 //!   [`picket_common::quota`].
 //!
 //! | module | what |
 //! | --- | --- |
 //! | here | which items are charged for what, and what goes with a refused event |
+//! | [`charge`] | what a request was charged, until it is stored |
 //! | [`compiled`] | a project's quotas, by key |
 //! | [`table`] | the shares of all windows, and the baselines of projects |
 //! | [`spike`] | what is usual for a project, and what is a flood |
 //! | [`keeper`] | writes the table down, so that a restart does not double a share |
 
+pub mod charge;
 pub mod compiled;
 pub mod keeper;
 pub mod spike;
 pub mod table;
-
-use std::sync::Arc;
 
 use picket_common::category::DataCategory;
 use picket_common::envelope::{Item, ItemType};
@@ -34,6 +35,7 @@ use crate::limit::rates::Rates;
 use crate::opened::Opened;
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::tally::Tally;
+use charge::Charge;
 use table::Quotas;
 
 /// A submission whose items are within their quotas; it may have none left.
@@ -42,12 +44,18 @@ pub struct Admitted<'t> {
     opened: Opened<'t>,
     dropped: Dropped,
     limits: RateLimits,
+    charge: Option<Charge>,
 }
 
 impl<'t> Admitted<'t> {
     /// For the next stage.
     pub(crate) fn into_opened(self) -> Opened<'t> {
         self.opened
+    }
+
+    /// What was charged, to be given back if a later stage refuses the request; `None` if nothing was.
+    pub(crate) const fn take_charge(&mut self) -> Option<Charge> {
+        self.charge.take()
     }
 
     /// What was refused.
@@ -69,6 +77,7 @@ pub fn admit<'t>(filtered: Filtered<'t>, quotas: &Quotas, rates: &Rates) -> Admi
             opened: filtered.into_opened(),
             dropped: Dropped::default(),
             limits: RateLimits::default(),
+            charge: None,
         },
         quotas,
         rates,
@@ -102,26 +111,35 @@ impl Admission<'_, '_> {
         if refused.iter().all(Option::is_none) {
             return;
         }
-        let Admitted { opened, dropped, limits } = &mut self.admitted;
+        let Admitted { opened, dropped, limits, .. } = &mut self.admitted;
         let mut refused = refused.into_iter();
         opened.items.retain(|opened| {
             let Some(limit) = refused.next().flatten() else { return true };
-            dropped.note(Outcome::RateLimited, reason_of(&limit), [&opened.item]);
+            // A crash dump stays, and its sender hears of the limit: without it nobody can see what happened.
+            let stays = is_event(&opened.item);
+            if !stays {
+                dropped.note(Outcome::RateLimited, reason_of(&limit), [&opened.item]);
+            }
             note(limits, limit);
-            false
+            stays
         });
     }
 
-    fn charge(&self, amounts: &[(DataCategory, u64)]) -> Result<(), RateLimit> {
-        let submission = &self.admitted.opened.submission;
-        let project = Arc::clone(&submission.project);
-        self.rates.check_item(project.config.id, amounts)?;
-        let of_key = project.quotas().of(&submission.public_key);
-        self.quotas.charge(&project.config, of_key, amounts, submission.received_at)
+    fn charge(&mut self, amounts: &[(DataCategory, u64)]) -> Result<(), RateLimit> {
+        let Admitted { opened, charge, .. } = &mut self.admitted;
+        let submission = &opened.submission;
+        let project = &submission.project.config;
+        self.rates.check_item(project.id, amounts)?;
+        let of_key = submission.project.quotas().of(&submission.public_key);
+        self.quotas.charge(project, of_key, amounts, submission.received_at)?;
+        if !of_key.is_empty() || project.settings.spike_protection.enabled {
+            charge.get_or_insert_with(|| Charge::of(submission)).add(amounts);
+        }
+        Ok(())
     }
 
     fn refuse(&mut self, limit: RateLimit, goes: impl Fn(&Item) -> bool) {
-        let Admitted { opened, dropped, limits } = &mut self.admitted;
+        let Admitted { opened, dropped, limits, .. } = &mut self.admitted;
         dropped.note(Outcome::RateLimited, reason_of(&limit), opened.bare_items().filter(|item| goes(item)));
         opened.items.retain(|opened| !goes(&opened.item));
         note(limits, limit);
@@ -152,17 +170,15 @@ const fn event_category(item: &Item) -> DataCategory {
     }
 }
 
-/// What an item counts as beside the event; `None` for what is not counted, or was counted with it.
-///
-/// A crash dump is not charged as an attachment: over the limit of attachments it must still become its event.
+/// What an item counts as beside the event; `None` for what is not counted, or was counted with it. A crash dump is an
+/// attachment, too, whatever the event is that it belongs to.
 fn amounts_of(item: &Item) -> Option<Vec<(DataCategory, u64)>> {
-    if is_event(item) {
-        return None;
-    }
-    match item.item_type() {
-        ItemType::ClientReport | ItemType::FormData => None,
-        _ => Some(Tally::of_item(item, item.payload_len()).iter().collect()),
-    }
+    let is_counted = match item.item_type() {
+        ItemType::ClientReport | ItemType::FormData => false,
+        ItemType::Attachment | ItemType::UnrealReport => true,
+        _ => !is_event(item),
+    };
+    is_counted.then(|| Tally::of_item(item, item.payload_len()).iter().collect())
 }
 
 #[cfg(test)]

@@ -39,6 +39,13 @@ impl Baseline {
         self.admitted = self.admitted.saturating_add(1);
     }
 
+    /// Takes back events that were counted at `at` and are not stored after all; a minute that has passed stays as it was.
+    pub fn give_back(&mut self, events: u64, at: Timestamp) {
+        if self.minute == minute_of(at) {
+            self.admitted = self.admitted.saturating_sub(events);
+        }
+    }
+
     fn bound(&self, protection: &SpikeProtection) -> u64 {
         let by_average = (self.average * protection.multiplier).min(1e15);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1e15")]

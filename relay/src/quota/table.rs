@@ -155,6 +155,31 @@ impl Quotas {
         Ok(())
     }
 
+    /// Gives back what was charged at `at` for a request that is not stored after all.
+    ///
+    /// Only to windows that are still the ones that were charged. Where the next has begun meanwhile there is nobody to give it to:
+    /// nothing more is admitted in the window that has ended, and a window that never charged it would admit more than its limit.
+    pub fn give_back(
+        &self,
+        project: &ProjectConfig,
+        quotas: &[KeyQuota],
+        amounts: &[(DataCategory, u64)],
+        at: Timestamp,
+    ) {
+        let mut state = self.lock();
+        state.give_back(quotas, amounts, at);
+        if project.settings.spike_protection.enabled {
+            let events =
+                amounts.iter().filter(|(category, _)| is_protected(*category)).map(|(_, quantity)| quantity).sum();
+            state.baseline(project.id).give_back(events, at);
+        }
+        state.is_written_down = false;
+        let is_urgent = state.plan(Urgency::Soon);
+        drop(state);
+        self.shared.unwritten.notify_one();
+        self.wake(is_urgent);
+    }
+
     /// Takes in what the aggregator says.
     pub fn apply(&self, relays: u32, windows: &[WindowShare]) {
         let mut state = self.lock();
@@ -297,6 +322,19 @@ impl State {
         self.touch(quotas, amounts, at, Lease::refuse)
     }
 
+    fn give_back(&mut self, quotas: &[KeyQuota], amounts: &[(DataCategory, u64)], at: Timestamp) {
+        for quota in quotas {
+            let (Counter::Window { bucket, .. }, Some(quantity)) = (&quota.counter, counted(quota, amounts)) else {
+                continue;
+            };
+            let charged = self.leases.get_mut(bucket).filter(|entry| entry.lease.number() == bucket.window_at(at));
+            if let Some(entry) = charged {
+                entry.lease.give_back(quantity);
+                entry.is_reported = false;
+            }
+        }
+    }
+
     fn touch(
         &mut self,
         quotas: &[KeyQuota],
@@ -378,16 +416,10 @@ fn counted(quota: &KeyQuota, amounts: &[(DataCategory, u64)]) -> Option<u64> {
     Some(counted.fold(0, |total, (_, quantity)| total.saturating_add(*quantity)))
 }
 
-/// The categories that floods of events are made of.
+/// The categories that floods of events are made of. Those without a page are not among them: they cost no disk, and would use
+/// up the room that errors need.
 const fn is_protected(category: DataCategory) -> bool {
-    matches!(
-        category,
-        DataCategory::Error
-            | DataCategory::Security
-            | DataCategory::Transaction
-            | DataCategory::Feedback
-            | DataCategory::Default
-    )
+    matches!(category, DataCategory::Error | DataCategory::Security | DataCategory::Feedback)
 }
 
 fn limit_of(quota: &KeyQuota, retry_after: Duration) -> RateLimit {

@@ -1,6 +1,7 @@
 //! Requests against quotas, and the table against an aggregator that the test plays.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -127,11 +128,74 @@ fn an_item_is_charged_to_all_its_quotas_or_to_none() {
     assert_eq!(send(&quotas, &both, &[("session", "{}"), ("session", "{}")]).0.len(), 1);
 }
 
+/// A crash as it is when it comes to the quotas: its event, its dump of four bytes, a log of three.
+const CRASH: &str = "{}\n{\"type\":\"attachment\",\"length\":4,\"attachment_type\":\"event.minidump\"}\nMDMP\n\
+    {\"type\":\"attachment\",\"length\":3}\nlog\n{\"type\":\"event\",\"length\":2}\n{}\n";
+
+fn admitted_at<'t>(quotas: &Quotas, project: &Arc<Project>, envelope: &str, at: Timestamp) -> Admitted<'t> {
+    let mut submission = crate::submission::Submission::for_tests(Envelope::empty());
+    submission.project = Arc::clone(project);
+    submission.received_at = at;
+    let items = Envelope::parse(Bytes::from(envelope.to_owned()), 10).unwrap().take_items();
+    let items = items.into_iter().map(|item| crate::opened::OpenedItem { item, document: None }).collect();
+    admit(Filtered::for_tests(Opened { submission, items }), quotas, &Rates::new(&RatesConfig::default()))
+}
+
 #[test]
-fn a_crash_dump_passes_a_limit_of_attachments_and_counts_as_an_error() {
-    let text = b"{}\n{\"type\":\"attachment\",\"length\":4,\"attachment_type\":\"event.minidump\"}\nMDMP\n";
-    let dump = Envelope::parse(Bytes::from_static(text), 1).unwrap().take_items().remove(0);
-    assert_eq!((is_event(&dump), event_category(&dump), amounts_of(&dump)), (true, DataCategory::Error, None));
+fn a_crash_is_charged_as_one_error_and_its_dump_and_files_as_attachments() {
+    let quotas = Quotas::default();
+    let quota = |id, category| json!({"id": id, "limit": 100, "window": 60, "categories": [category]});
+    let project = with_quotas(json!([quota("e", "error"), quota("b", "attachment"), quota("i", "attachment_item")]));
+    let admitted = admitted_at(&quotas, &project, CRASH, NOW);
+    assert_eq!(admitted.opened.items.len(), 3);
+    let mut used: Vec<_> =
+        quotas.take_report(Instant::now()).into_iter().map(|told| (told.bucket.quota.to_string(), told.used)).collect();
+    used.sort();
+    assert_eq!(used, [("b".to_owned(), 7), ("e".to_owned(), 1), ("i".to_owned(), 2)]);
+}
+
+#[test]
+fn a_dump_passes_a_limit_of_attachments_that_other_files_do_not() {
+    let closed = with_quotas(json!([{"limit": 0, "categories": ["attachment"], "reasonCode": "no_files"}]));
+    let mut admitted = admitted_at(&Quotas::default(), &closed, CRASH, NOW);
+    let kept: Vec<_> =
+        admitted.opened.bare_items().map(|item| (item.item_type().as_str(), item.payload_len())).collect();
+    assert_eq!(kept, [("attachment", 4), ("event", 2)]);
+    let refused: Vec<_> =
+        admitted.take_dropped().iter().flat_map(|(_, _, tally)| tally.iter().collect::<Vec<_>>()).collect();
+    assert_eq!(refused, [(DataCategory::Attachment, 3), (DataCategory::AttachmentItem, 1)]);
+    assert_eq!(admitted.take_limits().header_value(), "60:attachment:organization:no_files");
+}
+
+#[test]
+fn what_is_given_back_is_admitted_again_with_everything_that_was_charged() {
+    let quotas = Quotas::default();
+    let settings = json!({
+        "spikeProtection": {"enabled": true, "floor": 1},
+        "quotas": [{"id": "e", "limit": 1, "window": 60, "categories": ["error"]},
+            {"id": "i", "limit": 2, "window": 60, "categories": ["attachment_item"]}],
+    });
+    let project = project(settings);
+    for _ in 0..3 {
+        let mut admitted = admitted_at(&quotas, &project, CRASH, NOW);
+        assert_eq!(admitted.opened.items.len(), 3);
+        admitted.take_charge().unwrap().give_back(&quotas);
+    }
+    assert_eq!(admitted_at(&quotas, &project, CRASH, NOW).opened.items.len(), 3);
+    assert_eq!(admitted_at(&quotas, &project, CRASH, NOW).opened.items.len(), 0);
+    assert!(admitted_at(&quotas, &with_quotas(json!([])), CRASH, NOW).take_charge().is_none());
+}
+
+#[test]
+fn a_charge_is_not_given_back_to_a_window_that_has_begun_since() {
+    const EVENT: &str = "{}\n{\"type\":\"event\"}\n{}\n";
+    let quotas = Quotas::default();
+    let one = with_quotas(json!([{"id": "q", "limit": 1, "window": 60, "categories": ["error"]}]));
+    let later = Timestamp::from_millis(NOW.as_millis() + 60_000);
+    let charge = admitted_at(&quotas, &one, EVENT, NOW).take_charge().unwrap();
+    assert_eq!(admitted_at(&quotas, &one, EVENT, later).opened.items.len(), 1);
+    charge.give_back(&quotas);
+    assert_eq!(admitted_at(&quotas, &one, EVENT, later).opened.items.len(), 0);
 }
 
 #[test]
@@ -143,6 +207,16 @@ fn a_flood_is_refused_where_a_project_is_protected() {
     assert_eq!(refused[0].0, "spike_protection");
     assert!(header.ends_with(":project:spike_protection"), "{header}");
     assert_eq!(send(&quotas, &protected, &[("session", "{}")]).0.len(), 1, "sessions are no events");
+}
+
+#[test]
+fn what_is_not_stored_does_not_use_up_what_protects_errors() {
+    let protected = project(json!({"spikeProtection": {"enabled": true, "floor": 10}}));
+    let quotas = Quotas::default();
+    for _ in 0..50 {
+        assert_eq!(send(&quotas, &protected, &[("transaction", "{}"), ("of_tomorrow", "{}")]).0.len(), 2);
+    }
+    assert_eq!(errors_admitted(&quotas, &protected, 50), 10);
 }
 
 fn share(told: &WindowUse, granted: u64) -> WindowShare {

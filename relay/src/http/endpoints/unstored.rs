@@ -1,13 +1,15 @@
-//! What is taken, counted and not stored: logs and spans of integrations. Each ends as `unsupported` until there is a place for it.
+//! Logs and spans of integrations: bodies of other protocols, which go through the stages as one container item of the type
+//! that they stand for. So they meet the same filters, rates and quotas, and end as `unsupported` until there is a place for
+//! them.
 
-use picket_common::category::DataCategory;
-use picket_common::outcome::{Outcome, Reason};
+use picket_common::envelope::{Envelope, Item, ItemType};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use crate::http::exchange::Exchange;
 use crate::http::mime;
 use crate::http::request::{Rejection, Request};
 use crate::refusal::Refusal;
+use crate::submission::Taken;
 
 /// Longest body: what the protocol allows a batch of logs or spans.
 const MAX_BODY_BYTES: usize = 12 * 1024 * 1024;
@@ -17,14 +19,14 @@ const BLOCKING_ABOVE_BYTES: usize = 1024 * 1024;
 /// How many entries a body holds.
 pub(super) type Count = fn(&[u8]) -> Result<u64, Refusal>;
 
-/// Takes a request whose body `count` understands, and counts its entries.
+/// Takes a request whose body `count` understands, as a container of that many entries; without any there is nothing to take.
 pub(super) async fn receive(
     exchange: &mut Exchange,
     project: &str,
     mimes: &[&str],
-    category: DataCategory,
+    item_type: ItemType,
     count: Count,
-) -> Result<(), Rejection> {
+) -> Result<Taken, Rejection> {
     let Exchange { server, head, incoming, .. } = exchange;
     let request = Request::new(server, head, Some(project))?;
     mime::expect(&head.headers, mimes)?;
@@ -34,14 +36,18 @@ pub(super) async fn receive(
     let entries = if body.len() <= BLOCKING_ABOVE_BYTES {
         count(&body)
     } else {
+        let body = body.clone();
         tokio::task::spawn_blocking(move || count(&body)).await.unwrap_or_else(|failure| {
             tracing::error!(%failure, "counting a body ended unexpectedly");
             Err(Refusal::unavailable("internal", "the relay failed to read the request"))
         })
     };
-    let (entries, project_id) = (entries.map_err(&here)?, authorised.project_id());
-    server.outcomes.record(Some(project_id), category, Outcome::Unsupported, Reason::Borrowed("no_store"), entries);
-    Ok(())
+    let mut envelope = Envelope::empty();
+    let entries = entries.map_err(&here)?;
+    if entries > 0 {
+        envelope.push(Item::container(item_type, entries, body));
+    }
+    request.take(&authorised, envelope).await
 }
 
 /// The number of elements of a JSON list, or one for a single object.

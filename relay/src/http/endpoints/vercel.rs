@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::{Response, StatusCode};
 use axum::routing::post;
-use picket_common::category::DataCategory;
+use picket_common::envelope::ItemType;
 use serde::de::IgnoredAny;
 
 use super::{Segments, segments, unstored};
@@ -15,6 +15,7 @@ use crate::http::exchange::Exchange;
 use crate::http::{Server, answer, mime};
 use crate::metrics::Endpoint;
 use crate::refusal::Refusal;
+use crate::submission::Taken;
 
 const LINES: &str = "application/x-ndjson";
 const MIMES: [&str; 2] = ["application/json", LINES];
@@ -29,8 +30,9 @@ async fn logs(State(server): State<Arc<Server>>, path: Segments<String>, request
     let mut exchange = Exchange::begin(server, Endpoint::Vercel, request);
     let is_lines = mime::is_one_of(mime::of_request(&exchange.head.headers), &[LINES]);
     let count = if is_lines { line_entries } else { unstored::json_entries };
-    let result = unstored::receive(&mut exchange, &segments(path), &MIMES, DataCategory::LogItem, count).await;
-    exchange.end(result.map(|()| answer::empty(StatusCode::ACCEPTED))).await
+    let result = unstored::receive(&mut exchange, &segments(path), &MIMES, ItemType::Log, count).await;
+    let answer = |taken: Taken| answer::unless_limited(&taken.limits, answer::empty(StatusCode::ACCEPTED));
+    exchange.end(result.map(answer)).await
 }
 
 fn line_entries(body: &[u8]) -> Result<u64, Refusal> {

@@ -1,11 +1,64 @@
-//! What is counted and not stored: OpenTelemetry, Vercel's drain, network errors.
+//! What goes through as logs and spans and is not stored: OpenTelemetry, Vercel's drain, network errors.
 
+use super::limits::relay_with_settings;
 use super::*;
 
 async fn send(relay: &Relay, path: &str, mime: &str, body: impl Into<Bytes>) -> Answer {
     let auth = format!("Sentry sentry_key={KEY}");
     let headers = [("x-sentry-auth", auth.as_str()), ("content-type", mime)];
     relay.send(Method::POST, path, &headers, body).await
+}
+
+/// Logs count in bytes, too.
+fn without_bytes(counted: Vec<Counted>) -> Vec<Counted> {
+    counted.into_iter().filter(|(_, category, ..)| *category != DataCategory::LogByte).collect()
+}
+
+const TRACES: (&str, &str, &str) =
+    ("integration/otlp/v1/traces", "application/json", r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{},{}]}]}]}"#);
+const LOGS: (&str, &str, &str) =
+    ("integration/otlp/v1/logs", "application/json", r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{},{}]}]}]}"#);
+const DRAIN: (&str, &str, &str) = ("integration/vercel/logs", "application/json", "[{},{}]");
+const NETWORK_ERRORS: (&str, &str, &str) = ("nel/", "application/reports+json", "[{},{}]");
+
+#[tokio::test]
+async fn a_closed_category_is_refused_on_these_ways_too() {
+    let closed = serde_json::json!({"limit": 0, "categories": ["log_item", "span"], "reasonCode": "closed"});
+    let relay = relay_with_settings(LimitsConfig::default(), serde_json::json!({ "quotas": [closed] }));
+    for ((path, mime, body), status, category) in [
+        (TRACES, 429, DataCategory::Span),
+        (LOGS, 429, DataCategory::LogItem),
+        (DRAIN, 429, DataCategory::LogItem),
+        // Browsers' own reports are never told.
+        (NETWORK_ERRORS, 200, DataCategory::LogItem),
+    ] {
+        let answer = send(&relay, &format!("/api/7/{path}"), mime, body).await;
+        assert_eq!(answer.status, status, "{path}");
+        let told = answer.header("x-sentry-rate-limits");
+        assert_eq!(told, if status == 429 { "60:span;log_item:organization:closed" } else { "" }, "{path}");
+        let expected = (Some(7), category, Outcome::RateLimited, "closed".to_owned(), 2);
+        assert_eq!(without_bytes(relay.counted()), [expected], "{path}");
+    }
+    let (path, mime, body) = TRACES;
+    assert_eq!(send(&relay, &format!("/api/7/{path}"), mime, body).await.json()["code"], 8, "RESOURCE_EXHAUSTED");
+}
+
+#[tokio::test]
+async fn quotas_and_rates_count_entries_and_requests_of_these_ways() {
+    let quota = serde_json::json!({"id": "q", "limit": 5, "window": 60, "categories": ["log_item"]});
+    let relay = relay_with_settings(LimitsConfig::default(), serde_json::json!({ "quotas": [quota] }));
+    let mut statuses = Vec::new();
+    for (path, mime, body) in [LOGS, DRAIN, LOGS] {
+        statuses.push(send(&relay, &format!("/api/7/{path}"), mime, body).await.status);
+    }
+    assert_eq!(statuses, [200, 202, 429], "two and two of five are used, and two more are too many");
+    let mut limits = LimitsConfig::default();
+    limits.rates.categories = [("span".to_owned(), 1)].into();
+    let relay = relay_with_settings(limits, serde_json::json!({}));
+    let (path, mime, body) = TRACES;
+    assert_eq!(send(&relay, &format!("/api/7/{path}"), mime, body).await.status, 200);
+    let answer = send(&relay, &format!("/api/7/{path}"), mime, body).await;
+    assert_eq!((answer.status, answer.header("x-sentry-rate-limits")), (429, "1:span:project:rate_category"));
 }
 
 #[tokio::test]
@@ -24,7 +77,7 @@ async fn spans_and_logs_are_counted_and_answered_in_the_requests_format() {
         assert_eq!((answered.status, &answered.body[..]), (200, answer.as_bytes()), "{path}");
         assert_eq!(answered.header("content-type"), mime);
         let expected = (Some(7), category, Outcome::Unsupported, "no_store".to_owned(), quantity);
-        assert_eq!(relay.counted(), [expected], "{path}");
+        assert_eq!(without_bytes(relay.counted()), [expected], "{path}");
     }
 }
 
@@ -68,7 +121,7 @@ async fn log_drains_and_network_errors_are_counted_by_entry() {
     ] {
         let answer = send(&relay, &format!("/api/7/{path}"), mime, body).await;
         assert_eq!(answer.status, status, "{path} {body}");
-        let counted = relay.counted();
+        let counted = without_bytes(relay.counted());
         assert_eq!(counted.iter().map(|(.., quantity)| *quantity).collect::<Vec<_>>(), [quantity], "{path} {body}");
         assert_eq!(counted[0].1, DataCategory::LogItem);
     }

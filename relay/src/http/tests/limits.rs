@@ -3,7 +3,7 @@
 use super::*;
 
 /// The relay with these settings of project 7, as the aggregator would push them.
-fn relay_with_settings(limits: LimitsConfig, settings: serde_json::Value) -> Relay {
+pub(super) fn relay_with_settings(limits: LimitsConfig, settings: serde_json::Value) -> Relay {
     let config = SpoolConfig { min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() };
     let relay = relay_with(limits, &config);
     let mut project = project(7, KEY, true, &["*"]);
@@ -65,4 +65,91 @@ async fn a_key_that_is_used_too_often_is_refused_before_its_body_is_read() {
     let answer = relay.post("/api/7/envelope/", "no envelope at all").await;
     assert_eq!((answer.status, answer.header("x-sentry-rate-limits")), (429, "1::key:rate_key"));
     assert_eq!(relay.counted()[0].2, Outcome::RateLimited);
+}
+
+#[tokio::test]
+async fn a_closed_category_is_answered_429_whether_or_not_it_has_a_store() {
+    let started = r#"{"started":1763820300,"attrs":{"release":"a@1"}}"#;
+    for (kind, payload, category) in [
+        ("transaction", "{}", DataCategory::Transaction),
+        ("span", "[]", DataCategory::Span),
+        ("profile", "{}", DataCategory::Profile),
+        ("replay_recording", "{}", DataCategory::Replay),
+        ("log", "not even JSON", DataCategory::LogItem),
+        ("trace_metric", "{}", DataCategory::TraceMetric),
+        ("statsd", "a:1|c", DataCategory::MetricBucket),
+        ("of_tomorrow", "?", DataCategory::Default),
+        ("session", started, DataCategory::Session),
+        ("check_in", r#"{"monitor_slug":"nightly"}"#, DataCategory::Monitor),
+        ("user_report", "{}", DataCategory::Feedback),
+        ("feedback", r#"{"contexts":{"feedback":{"message":"slow"}}}"#, DataCategory::Feedback),
+    ] {
+        let closed = serde_json::json!({"limit": 0, "categories": [category.as_str()], "reasonCode": "closed"});
+        let relay = configured(serde_json::json!({ "quotas": [closed] }));
+        let body =
+            format!("{{\"event_id\":\"{ID}\"}}\n{{\"type\":\"{kind}\",\"length\":{}}}\n{payload}\n", payload.len());
+        let answer = relay.post("/api/7/envelope/", body).await;
+        let header = format!("60:{category}:organization:closed");
+        assert_eq!((answer.status, answer.header("x-sentry-rate-limits")), (429, header.as_str()), "{kind}");
+        let ended: Vec<_> = relay.counted().into_iter().map(|(_, category, end, ..)| (category, end)).collect();
+        assert!(ended.contains(&(category, Outcome::RateLimited)), "{kind}: {ended:?}");
+        assert!(ended.iter().all(|(_, end)| *end == Outcome::RateLimited), "{kind}: {ended:?}");
+        assert!(relay.spooled().is_empty(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_quota_is_used_up_by_what_has_no_store_too() {
+    let quota = serde_json::json!({"id": "q", "limit": 2, "window": 60, "categories": ["transaction"]});
+    let relay = configured(serde_json::json!({ "quotas": [quota] }));
+    let statuses = async || relay.post("/api/7/envelope/", "{}\n{\"type\":\"transaction\"}\n{}\n").await.status;
+    assert_eq!([statuses().await, statuses().await, statuses().await], [200, 200, 429]);
+    let ended: Vec<_> = relay.counted().into_iter().map(|(.., end, _, quantity)| (end, quantity)).collect();
+    assert_eq!(ended, [(Outcome::RateLimited, 1), (Outcome::Unsupported, 2)]);
+}
+
+/// A submission of one event to the project of these settings.
+fn submitted(settings: serde_json::Value) -> crate::submission::Accepted {
+    let mut shop = project(7, KEY, true, &["*"]);
+    shop.settings = serde_json::from_value(settings).unwrap();
+    let envelope = Envelope::parse(Bytes::from(envelope_of("{}")), 1).unwrap();
+    let mut submission = crate::submission::Submission::for_tests(envelope);
+    submission.project = Arc::new(crate::projects::Project::new(shop));
+    submission.public_key = KEY.parse().unwrap();
+    crate::submission::Accepted(submission)
+}
+
+#[tokio::test]
+async fn what_the_spool_refuses_is_not_charged() {
+    let quotas = Quotas::default();
+    let settings = serde_json::json!({"quotas": [{"id": "q", "limit": 1, "window": 60, "categories": ["error"]}]});
+    // Nothing has so much free space.
+    let full = SpoolConfig { min_free_bytes: ByteSize::bytes(u64::MAX / 2), ..SpoolConfig::default() };
+    let roomy = SpoolConfig { min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() };
+    let [full, roomy] = [full, roomy].map(|config| {
+        let relay = relay_with(LimitsConfig::default(), &config);
+        let (spool, outcomes) = (relay.spool.clone(), relay.server.outcomes.clone());
+        (Pipeline::new(LimitsConfig::default(), quotas.clone(), spool, outcomes, || Some([7; 16])), relay)
+    });
+    for _ in 0..3 {
+        let refused = full.0.take(submitted(settings.clone())).await;
+        assert_eq!(refused.unwrap_err(), crate::refusal::Refusal::SpoolFull);
+    }
+    assert!(roomy.0.take(submitted(settings.clone())).await.unwrap().limits.is_empty());
+    assert!(!roomy.0.take(submitted(settings)).await.unwrap().limits.is_empty());
+}
+
+#[tokio::test]
+async fn what_can_not_be_scrubbed_is_not_charged() {
+    let quota = serde_json::json!({"id": "q", "limit": 1, "window": 60, "categories": ["error"]});
+    let broken = serde_json::json!({"rules": {"broken": {"type": "pattern", "pattern": "("}}});
+    let relay = configured(serde_json::json!({ "quotas": [quota], "piiConfig": broken }));
+    for _ in 0..3 {
+        assert_eq!(relay.post("/api/7/envelope/", envelope_of("{}")).await.status, 503);
+    }
+    let mut mended = project(7, KEY, true, &["*"]);
+    mended.settings = serde_json::from_value(serde_json::json!({ "quotas": [quota] })).unwrap();
+    relay.server.projects.replace(ConfigSnapshot { revision: 2, projects: vec![mended] }).unwrap();
+    assert_eq!(relay.post("/api/7/envelope/", envelope_of("{}")).await.status, 200);
+    assert_eq!(relay.post("/api/7/envelope/", envelope_of("{}")).await.status, 429);
 }

@@ -15,7 +15,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::routing::post;
 use bytes::Bytes;
-use picket_common::category::DataCategory;
+use picket_common::envelope::ItemType;
 use prost::Message as _;
 
 use super::{Segments, segments, unstored};
@@ -23,6 +23,7 @@ use crate::http::exchange::Exchange;
 use crate::http::{Server, answer, mime};
 use crate::metrics::Endpoint;
 use crate::refusal::Refusal;
+use crate::submission::Taken;
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
@@ -36,21 +37,25 @@ pub(in crate::http) fn routes() -> Router<Arc<Server>> {
 }
 
 async fn traces(State(server): State<Arc<Server>>, path: Segments<String>, request: HttpRequest) -> Response<Body> {
-    export(Exchange::begin(server, Endpoint::OtlpTraces, request), &segments(path), DataCategory::Span).await
+    export(Exchange::begin(server, Endpoint::OtlpTraces, request), &segments(path), ItemType::Span).await
 }
 
 async fn logs(State(server): State<Arc<Server>>, path: Segments<String>, request: HttpRequest) -> Response<Body> {
-    export(Exchange::begin(server, Endpoint::OtlpLogs, request), &segments(path), DataCategory::LogItem).await
+    export(Exchange::begin(server, Endpoint::OtlpLogs, request), &segments(path), ItemType::Log).await
 }
 
-async fn export(mut exchange: Exchange, project: &str, category: DataCategory) -> Response<Body> {
+async fn export(mut exchange: Exchange, project: &str, item_type: ItemType) -> Response<Body> {
     let format = Format::of(mime::of_request(&exchange.head.headers));
     let count = match format {
         Format::Json => count::json,
         Format::Protobuf => count::protobuf,
     };
-    let result = unstored::receive(&mut exchange, project, &[JSON, PROTOBUF], category, count).await;
-    exchange.end_in(result.map(|()| format.success()), |refusal| format.error(&refusal)).await
+    let result = unstored::receive(&mut exchange, project, &[JSON, PROTOBUF], item_type, count).await;
+    let answer = |taken: Taken| match Refusal::of_limits(&taken.limits) {
+        Some(refusal) => format.error(&refusal),
+        None => format.success(),
+    };
+    exchange.end_in(result.map(answer), |refusal| format.error(&refusal)).await
 }
 
 /// How a request is written, and its answer.
