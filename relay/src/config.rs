@@ -184,7 +184,7 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            // Ten thousand idle ones keep nobody out; each takes about 12 KB.
+            // Ten thousand idle ones keep nobody out; each takes about 3 KB.
             max_connections: 16_384,
             trusted_proxies: Vec::new(),
             max_headers: 100,

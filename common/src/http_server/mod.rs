@@ -5,10 +5,11 @@
 //!    the longest idle give way to new clients, then those whose requests dawdle ([`seats`]); the rest waits in the kernel's queue.
 //! 2. A head that does not come within [`HttpLimits::header_timeout`] closes its connection; so does an idle one, and a handshake
 //!    that takes longer.
-//! 3. A connection buffers at most [`HttpLimits::max_head_bytes`] of what it reads, and as much of what it writes; what handlers keep
-//!    and what TLS keeps (some 50 KiB) comes on top.
+//! 3. A connection that waits, for its first byte or for the next head, takes about 3 KB and no buffers ([`connection`]); all unfinished
+//!    heads together take a bounded number of bytes ([`head`]). One that speaks buffers at most [`HttpLimits::max_head_bytes`] of what
+//!    it reads, and as much of what it writes; what handlers keep and what TLS keeps (some 50 KiB) comes on top.
 //! 4. An answer is not destroyed by what its client still sends: the rest of a body that no handler reads is read and thrown away
-//!    ([`RequestBody`]), and a connection closes its sending half before the other (`parting`).
+//!    ([`RequestBody`]), and a connection closes its sending half before the other (`spoken`).
 //! 5. When [`serve`] returns, no connection is left: after `shutdown` the listener closes first, idle connections close,
 //!    requests in flight get [`HttpLimits::shutdown_timeout`], then the rest is cut.
 //!
@@ -20,9 +21,12 @@
 //!
 //! What it does not do: routes, bodies and their limits: those are the handler's. TLS is the [`Transport`]'s.
 
-mod parting;
+mod connection;
+mod head;
+mod pulse;
 mod request_body;
 mod seats;
+mod spoken;
 mod transport;
 
 use std::convert::Infallible;
@@ -30,15 +34,16 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::{HttpService, service_fn};
+use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -46,12 +51,16 @@ use tracing::{debug, warn};
 pub use request_body::RequestBody;
 pub use transport::{Plain, Transport};
 
-use parting::Parting;
+use connection::{Crowd, Line};
+use pulse::Pulse;
 use request_body::Discard;
 use seats::{Attended, Seat, Seats};
 
 /// How long to wait when the system can't give another connection (no file descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What hyper allows if it is not told.
+const DEFAULT_MAX_HEADERS: usize = 100;
 
 /// What clients may take. Each must be above zero, except the shutdown timeout.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +102,7 @@ pub async fn serve<Handle, Answer, Content, Guard>(
     Guard: Send + 'static,
 {
     let seats = Seats::new(limits.max_connections, limits.yield_after);
-    let mut connections = Connections::new(&limits, transport);
+    let mut connections = Connections::new(&limits, transport, seats.clone());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -128,9 +137,12 @@ fn builder(limits: &HttpLimits) -> http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .max_headers(limits.max_headers)
         .max_header_size(limits.max_head_bytes)
         .max_buf_size(limits.max_head_bytes);
+    // To name hyper's default makes it allocate for each request.
+    if limits.max_headers != DEFAULT_MAX_HEADERS {
+        builder.max_headers(limits.max_headers);
+    }
     builder
 }
 
@@ -138,22 +150,27 @@ fn builder(limits: &HttpLimits) -> http1::Builder {
 struct Connections<Way> {
     http: http1::Builder,
     transport: Way,
-    handshake_timeout: Duration,
+    head_timeout: Duration,
+    max_head_bytes: usize,
     discard: Discard,
-    graceful: GracefulShutdown,
+    crowd: Arc<Crowd>,
+    /// Tells the connections to stop, by its end.
+    stop: watch::Sender<()>,
     tasks: JoinSet<()>,
 }
 
 // === impl Connections ===
 
 impl<Way: Transport> Connections<Way> {
-    fn new(limits: &HttpLimits, transport: Way) -> Self {
+    fn new(limits: &HttpLimits, transport: Way, seats: Seats) -> Self {
         Self {
             http: builder(limits),
             transport,
-            handshake_timeout: limits.header_timeout,
+            head_timeout: limits.header_timeout,
+            max_head_bytes: limits.max_head_bytes,
             discard: Discard { pause: limits.body_idle_timeout, whole: limits.body_timeout },
-            graceful: GracefulShutdown::new(),
+            crowd: Arc::new(Crowd::new(seats)),
+            stop: watch::Sender::new(()),
             tasks: JoinSet::new(),
         }
     }
@@ -169,27 +186,25 @@ impl<Way: Transport> Connections<Way> {
         // been logged by the panic hook and cost its own connection only.
         while self.tasks.try_join_next().is_some() {}
         let (stream, peer, seat) = accepted;
-        let attendant = seat.attendant();
-        let discard = self.discard;
+        let pulse = Pulse::default();
+        let (attendant, beating, discard) = (seat.attendant(), pulse.clone(), self.discard);
         let service = service_fn(move |request: Request<Incoming>| {
-            let busy = attendant.busy();
+            let (busy, in_progress) = (attendant.busy(), beating.begin());
             let (head, body) = request.into_parts();
-            let body = RequestBody::new(&head.headers, body, discard);
+            let body = RequestBody::new(&head.headers, body, discard, in_progress.clone());
             let answer = handle(Request::from_parts(head, body), peer);
-            async move { Ok::<_, Infallible>(answer.await.map(|content| Attended { content, _busy: busy })) }
+            async move {
+                let attended = |content| Attended { content, _busy: busy, _in_progress: in_progress };
+                Ok::<_, Infallible>(answer.await.map(attended))
+            }
         });
-        let opening = Opening {
-            transport: self.transport.clone(),
-            http: self.http.clone(),
-            within: self.handshake_timeout,
-            watcher: self.graceful.watcher(),
-        };
+        let line = self.line(pulse);
         self.tasks.spawn(async move {
             let _held = open;
             tokio::select! {
                 biased;
                 () = seat.told_to_leave() => debug!("connection closed for a new client"),
-                ended = opening.serve(stream, service) => {
+                ended = line.serve(stream, service) => {
                     if let Err(failure) = ended {
                         debug!(%failure, "connection ended early");
                     }
@@ -198,39 +213,26 @@ impl<Way: Transport> Connections<Way> {
         });
     }
 
-    async fn finish(mut self, within: Duration) {
-        if timeout(within, self.graceful.shutdown()).await.is_err() {
-            while self.tasks.try_join_next().is_some() {}
-            warn!(cut = self.tasks.len(), "requests were still in flight at the end of the shutdown timeout");
+    fn line(&self, pulse: Pulse) -> Line<Way> {
+        Line {
+            transport: self.transport.clone(),
+            http: self.http.clone(),
+            head_timeout: self.head_timeout,
+            max_head_bytes: self.max_head_bytes,
+            crowd: Arc::clone(&self.crowd),
+            pulse,
+            stop: self.stop.subscribe(),
         }
-        // Aborts what is left. A finished connection's task may need another moment; its guard is dropped here too.
-        self.tasks.shutdown().await;
     }
-}
 
-/// A connection that HTTP is not spoken on yet.
-struct Opening<Way> {
-    transport: Way,
-    http: http1::Builder,
-    within: Duration,
-    watcher: Watcher,
-}
-
-impl<Way: Transport> Opening<Way> {
-    async fn serve<Service, Content>(
-        self,
-        stream: TcpStream,
-        service: Service,
-    ) -> Result<(), Box<dyn Error + Send + Sync>>
-    where
-        Service: HttpService<Incoming, ResBody = Content, Error = Infallible>,
-        Content: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
-    {
-        // Answers are a few bytes that a client waits for. A failure costs speed only.
-        let _ = stream.set_nodelay(true);
-        let stream = timeout(self.within, self.transport.secure(stream)).await??;
-        let connection = self.http.serve_connection(TokioIo::new(Parting::new(stream)), service);
-        self.watcher.watch(connection).await.map_err(Into::into)
+    async fn finish(self, within: Duration) {
+        let Self { stop, mut tasks, .. } = self;
+        drop(stop);
+        if timeout(within, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+            warn!(cut = tasks.len(), "requests were still in flight at the end of the shutdown timeout");
+        }
+        // Aborts what is left. A connection's guard is dropped before this returns.
+        tasks.shutdown().await;
     }
 }
 

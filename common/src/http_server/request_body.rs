@@ -28,6 +28,8 @@ use hyper::{HeaderMap, header};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
+use super::pulse::InProgress;
+
 /// How long is discarded at least, where a request has used up its time: until a client that was told so has stopped.
 const LEAST: Duration = Duration::from_secs(2);
 
@@ -49,14 +51,15 @@ pub struct RequestBody {
     held_back: bool,
     begun: Instant,
     discard: Discard,
+    in_progress: InProgress,
 }
 
 // === impl RequestBody ===
 
 impl RequestBody {
-    pub(super) fn new(headers: &HeaderMap, incoming: Incoming, discard: Discard) -> Self {
+    pub(super) fn new(headers: &HeaderMap, incoming: Incoming, discard: Discard, in_progress: InProgress) -> Self {
         let held_back = headers.contains_key(header::EXPECT);
-        Self { incoming: Some(incoming), held_back, begun: Instant::now(), discard }
+        Self { incoming: Some(incoming), held_back, begun: Instant::now(), discard, in_progress }
     }
 }
 
@@ -95,13 +98,13 @@ impl Drop for RequestBody {
         // There is none while the program ends; the connection ends then too.
         if let Ok(runtime) = Handle::try_current() {
             let end = (self.begun + self.discard.whole).max(Instant::now() + LEAST);
-            runtime.spawn(discard(incoming, self.discard.pause, end));
+            runtime.spawn(discard(incoming, self.discard.pause, end, self.in_progress.clone()));
         }
     }
 }
 
 /// Reads to the end or until time is up. If the connection ends, so does the body.
-async fn discard(mut incoming: Incoming, pause: Duration, end: Instant) {
+async fn discard(mut incoming: Incoming, pause: Duration, end: Instant, _in_progress: InProgress) {
     loop {
         let until = end.min(Instant::now() + pause);
         let next = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context));

@@ -28,11 +28,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use super::pulse::InProgress;
+
 /// Which part of all places is freed at once when there is none: one in so many. More than one, because those who are told to
 /// leave need a moment, and the next client is often there already.
 const FREED_PART: usize = 64;
 /// How long a newcomer waits before it is looked again who could give way.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How often it is logged that places are short.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -53,6 +55,8 @@ struct Turns {
     idle: BTreeMap<u64, Arc<Notify>>,
     busy: BTreeMap<u64, (Instant, Arc<Notify>)>,
     warned: Option<Instant>,
+    /// When room was made by [`Seats::make_room_now_and_then`].
+    relieved: Option<Instant>,
 }
 
 // === impl Seats ===
@@ -89,6 +93,18 @@ impl Seats {
         }
     }
 
+    /// Makes room for those who wait for something else than a place, each of whom asks again and again.
+    pub(super) fn make_room_now_and_then(&self) {
+        let now = Instant::now();
+        let mut turns = lock(&self.turns);
+        if turns.relieved.is_some_and(|at| now.duration_since(at) < LOOK_AGAIN) {
+            return;
+        }
+        turns.relieved = Some(now);
+        drop(turns);
+        self.make_room();
+    }
+
     /// Tells the longest idle connections to leave, or, where none is idle, those whose requests have taken too long.
     fn make_room(&self) {
         let now = Instant::now();
@@ -110,7 +126,10 @@ impl Seats {
         }
         if turns.warned.is_none_or(|at| now.duration_since(at) >= WARN_EVERY) {
             turns.warned = Some(now);
-            warn!(limit = self.places, told, "all connections are in use: closing idle ones for new clients");
+            warn!(
+                limit = self.places,
+                told, "connections take all places or memory: closing idle ones for new clients"
+            );
         }
     }
 }
@@ -213,10 +232,11 @@ impl Drop for Busy {
     }
 }
 
-/// The body of an answer, with the guard of its request: the request ends when the body is written or given up.
+/// The body of an answer, with the guards of its request: the request ends when the body is written or given up.
 pub(super) struct Attended<Content> {
     pub(super) content: Content,
     pub(super) _busy: Busy,
+    pub(super) _in_progress: InProgress,
 }
 
 impl<Content: Body + Unpin> Body for Attended<Content> {

@@ -200,3 +200,39 @@ async fn what_a_handler_leaves_of_a_body_is_read_and_the_connection_goes_on() {
     timeout(PATIENCE, read_answer(&mut stream)).await.unwrap();
     timeout(PATIENCE, ask(&mut stream)).await.unwrap();
 }
+
+/// Lets some seconds pass, which is when connections are found to rest, without waiting for them.
+async fn rest() {
+    tokio::time::pause();
+    for _ in 0..4 {
+        tokio::time::advance(Duration::from_secs(3)).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_connection_that_rested_goes_on_with_the_half_of_a_head_that_it_had() {
+    let running = start(LIMITS).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    ask(&mut stream).await;
+    stream.write_all(&REQUEST[..20]).await.unwrap();
+    rest().await;
+    stream.write_all(&REQUEST[20..]).await.unwrap();
+    timeout(PATIENCE, read_answer(&mut stream)).await.unwrap();
+    rest().await;
+    timeout(PATIENCE, ask(&mut stream)).await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_are_all_answered() {
+    let running = start(LIMITS).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(&REQUEST.repeat(20)).await.unwrap();
+    let mut text = Vec::new();
+    while text.iter().filter(|&&byte| byte == b'>').count() < 20 {
+        assert_ne!(timeout(PATIENCE, stream.read_buf(&mut text)).await.unwrap().unwrap(), 0, "closed");
+    }
+}

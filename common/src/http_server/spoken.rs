@@ -1,4 +1,5 @@
-//! A stream that is closed so that the other side can read what was said last.
+//! The stream that HTTP is spoken on: what was read already comes first, and the end is such that the other side can read what was
+//! said last.
 //!
 //! A socket that is closed with something unread resets its connection, and the reset destroys what the other side has not read
 //! yet: the 431 for a head that is still being sent, for instance. So the sending half is shut down first; then what still comes is
@@ -11,8 +12,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use super::pulse::{Pulse, Unflushed};
 
 /// How long is read on: some round trips, in which the other side's kernel learns that nobody listens any more.
 const LINGER: Duration = Duration::from_secs(2);
@@ -23,8 +27,12 @@ const READ_BYTES: usize = 4096;
 
 /// The stream.
 #[derive(Debug)]
-pub(super) struct Parting<Stream> {
+pub(super) struct Spoken<Stream> {
     stream: Stream,
+    /// What was read before and comes first.
+    unread: Bytes,
+    /// Told what is written and not flushed.
+    pulse: Pulse,
     /// Whether everything that had come was read after the last write.
     quiet: bool,
     state: State,
@@ -38,15 +46,25 @@ enum State {
     Closed,
 }
 
-// === impl Parting ===
+// === impl Spoken ===
 
-impl<Stream> Parting<Stream> {
-    pub(super) const fn new(stream: Stream) -> Self {
-        Self { stream, quiet: true, state: State::Open }
+impl<Stream> Spoken<Stream> {
+    pub(super) const fn new(stream: Stream, unread: Bytes, pulse: Pulse) -> Self {
+        Self { stream, unread, pulse, quiet: true, state: State::Open }
+    }
+
+    /// The stream, and what is still to come before it.
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
+        (self.stream, self.unread)
+    }
+
+    fn written(&mut self) {
+        self.quiet = false;
+        self.pulse.set_unflushed(Unflushed::Some);
     }
 }
 
-impl<Stream: AsyncRead + Unpin> Parting<Stream> {
+impl<Stream: AsyncRead + Unpin> Spoken<Stream> {
     /// Reads until there will be no more, or until there is no sense in it.
     fn poll_lingered(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let State::Lingering(end, left) = &mut self.state else { return Poll::Ready(()) };
@@ -64,21 +82,29 @@ impl<Stream: AsyncRead + Unpin> Parting<Stream> {
     }
 }
 
-impl<Stream: AsyncRead + Unpin> AsyncRead for Parting<Stream> {
+impl<Stream: AsyncRead + Unpin> AsyncRead for Spoken<Stream> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(count));
+            if self.unread.is_empty() {
+                self.unread = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.quiet |= polled.is_pending();
         polled
     }
 }
 
-impl<Stream: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Parting<Stream> {
+impl<Stream: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Spoken<Stream> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.quiet = false;
+        self.written();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -87,7 +113,7 @@ impl<Stream: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Parting<Stream> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.quiet = false;
+        self.written();
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
@@ -96,7 +122,10 @@ impl<Stream: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Parting<Stream> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // hyper asks for it only when it has nothing left to write itself.
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.pulse.set_unflushed(Unflushed::None);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
