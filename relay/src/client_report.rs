@@ -56,7 +56,7 @@ mod tests {
         let expected: [Told; 3] = [
             (DataCategory::ClientReport, Outcome::Accepted, String::new(), 1),
             (DataCategory::Transaction, Outcome::ClientDiscard, "sample_rate".to_owned(), 7),
-            (DataCategory::Error, Outcome::Filtered, "localhost".to_owned(), 2),
+            (DataCategory::Error, Outcome::Filtered, "client_report:localhost".to_owned(), 2),
         ];
         assert_eq!(counted(report), expected);
     }

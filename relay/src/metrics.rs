@@ -123,7 +123,7 @@ impl RelayMetrics {
         registry.register("requests", "Requests answered, by endpoint and status", metrics.requests.clone());
         registry.register(
             "accepted_requests",
-            "Requests answered 200: what they held is on disk",
+            "Requests answered with success: what was kept of them is on disk, the rest is counted in the outcomes",
             metrics.accepted.clone(),
         );
         registry.register(

@@ -71,6 +71,15 @@ impl RateLimits {
         self.0.push(limit);
     }
 
+    /// Adds what another request met, each limit once.
+    pub fn merge(&mut self, other: Self) {
+        for limit in other.0 {
+            if !self.0.contains(&limit) {
+                self.0.push(limit);
+            }
+        }
+    }
+
     /// The limits, in the order they were met.
     pub fn iter(&self) -> impl Iterator<Item = &RateLimit> {
         self.0.iter()

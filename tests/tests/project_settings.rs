@@ -84,6 +84,14 @@ fn settings_that_can_not_be_used_are_refused_by_name_and_change_nothing() {
         (r#"{"retentionDays":0}"#, "retentionDays: "),
         (r#"{"retentionDays":30,"nonsense":1}"#, "nonsense: unknown setting"),
         ("{", "no JSON"),
+        (
+            r#"{"quotas":[{"id":"jobs","limit":5,"window":60,"categories":["monitor"],"groupBy":{"maxCardinality":9,"dimensions":["check_in.slug"]}}]}"#,
+            r#"quotas[0].groupBy: quota "jobs": "#,
+        ),
+        (
+            r#"{"quotas":[{"id":"m","limit":5,"window":60,"categories":["metric_bucket"],"namespace":"custom"}]}"#,
+            r#"quotas[0].namespace: quota "m": "#,
+        ),
     ] {
         std::fs::write(&file, change).unwrap();
         let path = file.to_str().unwrap();

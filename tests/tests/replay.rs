@@ -1,6 +1,8 @@
 //! Every endpoint, in every form that clients use it: which code it answers, and what becomes of what it took.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -246,6 +248,40 @@ fn health_is_told_and_what_is_no_endpoint_is_not_found() {
     );
     assert!(preflight.status < 300, "{}", preflight.status);
     assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+}
+
+#[test]
+fn what_has_no_store_yet_ends_once_in_its_category_wherever_it_ends() {
+    let observed = Observed::start();
+    let client = Client::of(&observed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let attributes = json!({ "release": "shop@1" });
+    let items = [
+        ("session", json!({ "started": now, "attrs": attributes })),
+        ("sessions", json!({ "aggregates": [{ "started": now, "exited": 9 }], "attrs": attributes })),
+        ("check_in", json!({ "monitor_slug": "nightly", "status": "ok" })),
+        ("user_report", json!({ "event_id": "fc6d8c0c43fc4630ad850ee518f1b9d0", "comments": "it broke" })),
+        ("feedback", json!({ "contexts": { "feedback": { "message": "it is slow" } } })),
+        ("form_data", json!([["note", "it broke"]])),
+        ("attachment", json!("12345678")),
+        ("span", json!([{}, {}])),
+        ("session", json!({ "started": now })),
+    ];
+    for (kind, content) in items {
+        let body = format!("{{}}\n{{\"type\":\"{kind}\",\"item_count\":2}}\n{content}\n");
+        assert_status(kind, &client.post("/api/PROJECT/envelope/", "text/plain", body), 200);
+    }
+    let outcomes = observed.wait_for_outcomes(&[
+        ("session", "unsupported", 2),
+        ("session", "invalid", 1),
+        ("monitor", "unsupported", 1),
+        ("feedback", "unsupported", 2),
+        ("default", "unsupported", 1),
+        ("attachment", "unsupported", 10),
+        ("attachment_item", "unsupported", 1),
+        ("span", "unsupported", 2),
+    ]);
+    assert_eq!(outcomes.values().sum::<u64>(), 20, "and in nothing else: {outcomes:?}");
 }
 
 #[test]

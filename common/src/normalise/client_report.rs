@@ -4,7 +4,9 @@
 //! {"timestamp": 1763820306.789, "discarded_events": [{"reason": "queue_overflow", "category": "error", "quantity": 3}],
 //!  "rate_limited_events": […], "filtered_events": […], "filtered_sampling_events": […]}
 //! ```
-//! The last three lists are those of relays in front of ours. Nobody can check any of it: it is counted as told.
+//! The last three lists are those of relays in front of ours. Nobody can check any of it: it is counted as told, and told apart from
+//! what this relay has refused itself. What SDKs discarded has an outcome of its own; what others limited or filtered has the
+//! outcome that the protocol gives it, under a reason that begins with `client_report:`.
 
 use super::Rejected;
 use super::time_value::Time;
@@ -20,6 +22,8 @@ const LISTS: [(&str, Outcome); 4] = [
     ("filtered_events", Outcome::Filtered),
     ("filtered_sampling_events", Outcome::Filtered),
 ];
+/// How the reason of an outcome begins that somebody else came to.
+const TOLD: &str = "client_report:";
 /// Most entries that are read. SDKs have about ten reasons and twenty categories.
 const MAX_ENTRIES: usize = 500;
 
@@ -37,7 +41,7 @@ pub struct ClientReport {
 pub struct Discarded {
     /// How it ended.
     pub outcome: Outcome,
-    /// The SDK's word: letters, digits and `_ - . : ,`; `other` for anything else.
+    /// The SDK's word: letters, digits and `_ - . : ,`; `other` for anything else. Another relay's word begins with `client_report:`.
     pub reason: Box<str>,
     /// What was thrown away; what Picket does not know is [`DataCategory::Unknown`].
     pub category: DataCategory,
@@ -78,8 +82,9 @@ impl Discarded {
         let reason = entry.get("reason").and_then(Value::as_str)?;
         let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:,".contains(&byte);
         // What a client says becomes a word in a statistic, not a place to leave data.
-        let is_word = (1..=MAX_REASON_CHARS).contains(&reason.len()) && reason.bytes().all(is_letter);
-        let reason = if is_word { reason } else { "other" };
+        let prefix = if outcome == Outcome::ClientDiscard { "" } else { TOLD };
+        let is_word = (1..=MAX_REASON_CHARS - prefix.len()).contains(&reason.len()) && reason.bytes().all(is_letter);
+        let reason = format!("{prefix}{}", if is_word { reason } else { "other" });
         let category = DataCategory::from_name(category).unwrap_or(DataCategory::Unknown);
         Some(Self { outcome, reason: reason.into(), category, quantity })
     }
@@ -114,10 +119,24 @@ mod tests {
             discarded("queue_overflow", DataCategory::Error, 3),
             discarded("sample_rate", DataCategory::Unknown, 1),
             discarded("other", DataCategory::Session, 2),
-            Discarded { outcome: Outcome::RateLimited, ..discarded("key_quota", DataCategory::Error, 2) },
-            Discarded { outcome: Outcome::Filtered, ..discarded("Sampled:1,2", DataCategory::Feedback, 4) },
+            Discarded { outcome: Outcome::RateLimited, ..discarded("client_report:key_quota", DataCategory::Error, 2) },
+            Discarded {
+                outcome: Outcome::Filtered,
+                ..discarded("client_report:Sampled:1,2", DataCategory::Feedback, 4)
+            },
         ];
         assert_eq!(report.discarded, expected);
+    }
+
+    #[test]
+    fn no_reason_of_another_relay_is_longer_than_reasons_may_be_or_looks_like_ours() {
+        for (length, expected) in
+            [(50, format!("client_report:{}", "x".repeat(50))), (51, "client_report:other".to_owned())]
+        {
+            let reason = "x".repeat(length);
+            let json = format!(r#"{{"filtered_events":[{{"reason":"{reason}","category":"error","quantity":1}}]}}"#);
+            assert_eq!(&*ClientReport::read(json.as_bytes(), RECEIVED).unwrap().discarded[0].reason, expected);
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(super) fn describe<'a>(body: &Object<'a>, kind: &Kind) -> Result<Described<'
         tags,
         referrer: None,
         user_agent: None,
+        happened_at: text(&report, "date_time").map(str::to_owned),
         report,
     })
 }

@@ -48,6 +48,7 @@ pub(super) fn describe<'a>(body: &Object<'a>, user_agent: Option<&str>) -> Resul
         url: document,
         referrer: text(&report, "referrer").map(str::to_owned),
         user_agent: user_agent.map(str::to_owned),
+        happened_at: None,
         report,
     })
 }

@@ -8,14 +8,18 @@
 //! | public key pins | an object with `known-pins` | `hpkp` |
 //!
 //! An event gets the report under that name with keys as `snake_case`, a message and a culprit that say what was broken, tags to
-//! search by, the page's address as its request, and the logger of the report's kind.
+//! search by, the page's address as its request, and the logger of the report's kind. Its time is the report's own `date-time`, or,
+//! in the Reporting API, its `age` before it was received: browsers gather reports and send them minutes later.
 //!
 //! What it does not do: judge a report (filters), remove personal data (scrubbing), or take lists of reports apart.
 
 mod certificate;
 mod csp;
 
-use crate::tree::{Document, Object, PythonFloats, Value};
+use std::time::Duration;
+
+use crate::timestamp::Timestamp;
+use crate::tree::{Document, Number, Object, PythonFloats, Value};
 
 /// Why a text is no report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +41,7 @@ pub enum SecurityReportError {
 }
 
 /// What a report does not say itself.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Reporter<'a> {
     /// The browser's `User-Agent`, if the report names none.
     pub user_agent: Option<&'a str>,
@@ -45,6 +49,8 @@ pub struct Reporter<'a> {
     pub release: Option<&'a str>,
     /// The environment, likewise.
     pub environment: Option<&'a str>,
+    /// When the report was received.
+    pub received_at: Timestamp,
 }
 
 /// What all kinds make of a report.
@@ -58,6 +64,8 @@ struct Described<'a> {
     url: Option<String>,
     referrer: Option<String>,
     user_agent: Option<String>,
+    /// When it happened, as the report tells it; normalisation judges it.
+    happened_at: Option<String>,
     report: Object<'a>,
 }
 
@@ -68,20 +76,24 @@ struct Described<'a> {
 pub fn event_of(report: &[u8], reporter: &Reporter<'_>) -> Result<Vec<u8>, SecurityReportError> {
     let document = Document::read(report, PythonFloats::Refuse).map_err(|_| SecurityReportError::NotJson)?;
     let report = document.value.as_object().ok_or(SecurityReportError::NotJson)?;
-    let described = describe(report)?;
+    let described = describe(report, reporter.received_at)?;
     let mut json = Vec::new();
     Value::from(event(described, reporter)).write_json(&mut json);
     Ok(json)
 }
 
-fn describe<'a>(report: &Object<'a>) -> Result<Described<'a>, SecurityReportError> {
+fn describe<'a>(report: &Object<'a>, received_at: Timestamp) -> Result<Described<'a>, SecurityReportError> {
     let body = |key| report.get(key).and_then(Value::as_object);
     if let Some(body) = body("csp-report") {
         return csp::describe(body, None);
     }
     if report.get("type").and_then(Value::as_str) == Some("csp-violation") {
         let incomplete = SecurityReportError::Incomplete { kind: "csp", field: "body" };
-        return csp::describe(body("body").ok_or(incomplete)?, text(report, "user_agent"));
+        let described = csp::describe(body("body").ok_or(incomplete)?, text(report, "user_agent"))?;
+        // Reporting API §3.2: milliseconds between the report and the attempt to send it.
+        let age = report.get("age").and_then(Value::as_number).and_then(Number::as_u64);
+        let happened_at = age.map(|millis| received_at.minus(Duration::from_millis(millis)).to_rfc3339());
+        return Ok(Described { happened_at, ..described });
     }
     if let Some(body) = body("expect-ct-report") {
         return certificate::describe(body, &certificate::EXPECT_CT);
@@ -96,12 +108,15 @@ fn describe<'a>(report: &Object<'a>) -> Result<Described<'a>, SecurityReportErro
 }
 
 fn event<'a>(described: Described<'a>, reporter: &Reporter<'a>) -> Object<'a> {
-    let Described { kind, message, culprit, tags, url, referrer, user_agent, report } = described;
+    let Described { kind, message, culprit, tags, url, referrer, user_agent, happened_at, report } = described;
     let mut event = Object::new();
     event.insert("logger", kind_logger(kind));
     event.insert("platform", "other");
     event.insert("logentry", object([("formatted", Value::from(message))]));
     event.insert("culprit", culprit);
+    if let Some(happened_at) = happened_at {
+        event.insert("timestamp", happened_at);
+    }
     let pair = |(name, value): (&'static str, String)| Value::from(vec![Value::from(name), Value::from(value)]);
     event.insert("tags", tags.into_iter().map(pair).collect::<Vec<_>>());
     let user_agent = user_agent.map(Value::from).or_else(|| reporter.user_agent.map(Value::from));

@@ -4,9 +4,18 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 
+const RECEIVED: Timestamp = Timestamp::from_millis(1_763_820_306_789);
+
+/// Says nothing but when.
+const NOBODY: Reporter<'_> = Reporter { user_agent: None, release: None, environment: None, received_at: RECEIVED };
+
 fn event(report: &Json) -> Json {
-    let reporter =
-        Reporter { user_agent: Some("Fire Browser/1"), release: Some("shop@2"), environment: Some("production") };
+    let reporter = Reporter {
+        user_agent: Some("Fire Browser/1"),
+        release: Some("shop@2"),
+        environment: Some("production"),
+        received_at: RECEIVED,
+    };
     serde_json::from_slice(&event_of(report.to_string().as_bytes(), &reporter).unwrap()).unwrap()
 }
 
@@ -57,7 +66,39 @@ fn the_reporting_api_says_the_same_in_other_words() {
     assert_eq!(event["logentry"]["formatted"], "Blocked inline 'script'");
     assert_eq!(event["request"]["headers"], json!([["User-Agent", "Other/2"]]));
     assert_eq!(event["csp"]["blocked_uri"], "inline");
+    assert_eq!(event["timestamp"], "2025-11-22T14:05:06.779Z", "ten milliseconds before it was received");
     assert_eq!((&event["csp"]["line_number"], &event["csp"]["script_sample"]), (&json!(5), &json!("alert(")));
+}
+
+#[test]
+fn reports_that_say_when_they_were_made_happened_then() {
+    for (report, happened_at) in [
+        (
+            json!({"expect-ct-report": {"hostname": "h.example", "date-time": "2025-11-22T13:00:00Z"}}),
+            json!("2025-11-22T13:00:00Z"),
+        ),
+        (
+            json!({"expect-staple-report": {"hostname": "h.example", "date-time": "2025-11-22T13:00:00Z"}}),
+            json!("2025-11-22T13:00:00Z"),
+        ),
+        (
+            json!({"hostname": "h.example", "known-pins": [], "date-time": "2025-11-22T13:00:00Z"}),
+            json!("2025-11-22T13:00:00Z"),
+        ),
+        (json!({"hostname": "h.example", "known-pins": []}), Json::Null),
+        (
+            json!({"type": "csp-violation", "age": 60_000, "body": {"effectiveDirective": "img-src"}}),
+            json!("2025-11-22T14:04:06.789Z"),
+        ),
+        (
+            json!({"type": "csp-violation", "age": u64::MAX, "body": {"effectiveDirective": "img-src"}}),
+            json!("1970-01-01T00:00:00.000Z"),
+        ),
+        (json!({"type": "csp-violation", "age": -5, "body": {"effectiveDirective": "img-src"}}), Json::Null),
+        (json!({"csp-report": {"effective-directive": "img-src"}}), Json::Null),
+    ] {
+        assert_eq!(event(&report)["timestamp"], happened_at, "{report}");
+    }
 }
 
 #[test]
@@ -128,7 +169,7 @@ fn what_is_no_known_report_is_named() {
         (r#"{"type":"csp-violation"}"#, SecurityReportError::Incomplete { kind: "csp", field: "body" }),
         (r#"{"known-pins":[]}"#, SecurityReportError::Incomplete { kind: "hpkp", field: "a hostname" }),
     ] {
-        assert_eq!(event_of(text.as_bytes(), &Reporter::default()), Err(error), "{text}");
+        assert_eq!(event_of(text.as_bytes(), &NOBODY), Err(error), "{text}");
     }
 }
 
@@ -138,11 +179,11 @@ proptest! {
         let report = json!({"csp-report": {
             "blocked-uri": blocked, "violated-directive": directive, "document-uri": document
         }});
-        let _ = event_of(report.to_string().as_bytes(), &Reporter::default());
+        let _ = event_of(report.to_string().as_bytes(), &NOBODY);
     }
 
     #[test]
     fn no_bytes_make_it_panic(report in proptest::collection::vec(any::<u8>(), 0..100)) {
-        let _ = event_of(&report, &Reporter::default());
+        let _ = event_of(&report, &NOBODY);
     }
 }

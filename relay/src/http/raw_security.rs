@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use picket_common::envelope::{Envelope, Item, ItemType};
 use picket_common::security_report::{Reporter, SecurityReportError, event_of};
+use picket_common::timestamp::Timestamp;
 
 use crate::config::LimitsConfig;
 use crate::refusal::Refusal;
@@ -16,7 +17,12 @@ pub(crate) const ENVIRONMENT: &str = "sentry_environment";
 ///
 /// # Errors
 /// 400 for the first report that is none.
-pub(crate) fn convert(envelope: &mut Envelope, user_agent: Option<&str>, limits: &LimitsConfig) -> Result<(), Refusal> {
+pub(crate) fn convert(
+    envelope: &mut Envelope,
+    user_agent: Option<&str>,
+    received_at: Timestamp,
+    limits: &LimitsConfig,
+) -> Result<(), Refusal> {
     let is_report = |item: &Item| {
         *item.item_type() == ItemType::RawSecurity && item.payload_len() <= limits.max_event_bytes.as_u64()
     };
@@ -26,7 +32,7 @@ pub(crate) fn convert(envelope: &mut Envelope, user_agent: Option<&str>, limits:
     let converted: Result<Vec<_>, _> = envelope
         .items()
         .iter()
-        .map(|item| if is_report(item) { converted(item, user_agent) } else { Ok(item.clone()) })
+        .map(|item| if is_report(item) { converted(item, user_agent, received_at) } else { Ok(item.clone()) })
         .collect();
     let converted = converted?;
     envelope.retain_items(|_| false);
@@ -34,9 +40,10 @@ pub(crate) fn convert(envelope: &mut Envelope, user_agent: Option<&str>, limits:
     Ok(())
 }
 
-fn converted(item: &Item, user_agent: Option<&str>) -> Result<Item, Refusal> {
+fn converted(item: &Item, user_agent: Option<&str>, received_at: Timestamp) -> Result<Item, Refusal> {
     let (release, environment) = (item.header_text(RELEASE), item.header_text(ENVIRONMENT));
-    let reporter = Reporter { user_agent, release: release.as_deref(), environment: environment.as_deref() };
+    let reporter =
+        Reporter { user_agent, release: release.as_deref(), environment: environment.as_deref(), received_at };
     let event = event_of(item.payload(), &reporter).map_err(refusal)?;
     Ok(Item::new(ItemType::Security, Bytes::from(event)))
 }

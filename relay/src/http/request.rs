@@ -189,7 +189,7 @@ impl<'a> Request<'a> {
         let (mut envelope, _workshop) = self.with_crash_expanded(authorised, envelope).await?;
         let sender = sender::of_request(self.head, &self.server.config.trusted_proxies);
         let tally = Tally::of(&envelope);
-        raw_security::convert(&mut envelope, sender.user_agent.as_deref(), &self.server.limits)
+        raw_security::convert(&mut envelope, sender.user_agent.as_deref(), self.received_at, &self.server.limits)
             .map_err(|refusal| Rejection::of_content(authorised.project_id(), tally, refusal))?;
         let submission = Submission {
             project: Arc::clone(&authorised.project),

@@ -87,11 +87,14 @@ fn envelope(report: Bytes, raw_query: &str) -> Envelope {
 
 /// One answer for all reports: a limit is told whatever became of the others; a report that is none is told if no other was taken.
 async fn settle(server: &Server, results: Vec<Result<Taken, Rejection>>) -> Result<RateLimits, Rejection> {
-    let mut limits = None;
+    let mut limits: Option<RateLimits> = None;
     let mut worst: Option<Rejection> = None;
     for result in results {
         match result {
-            Ok(taken) => limits = limits.or(Some(taken.limits)),
+            Ok(taken) => match &mut limits {
+                Some(met) => met.merge(taken.limits),
+                None => limits = Some(taken.limits),
+            },
             Err(rejection) => {
                 let outweighs = worst.as_ref().is_none_or(|worst| rejection.weight() > worst.weight());
                 let lighter = if outweighs { worst.replace(rejection) } else { Some(rejection) };

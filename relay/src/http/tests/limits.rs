@@ -108,6 +108,21 @@ async fn a_quota_is_used_up_by_what_has_no_store_too() {
     assert_eq!(ended, [(Outcome::RateLimited, 1), (Outcome::Unsupported, 2)]);
 }
 
+#[tokio::test]
+async fn a_limit_that_the_last_report_of_a_list_meets_is_told() {
+    let quota = serde_json::json!({"id": "q", "limit": 1, "window": 60, "categories": ["security"]});
+    let relay = configured(serde_json::json!({ "quotas": [quota] }));
+    let report = r#"{"type":"csp-violation","age":1,"body":{"effectiveDirective":"img-src"}}"#;
+    let headers = [("content-type", "application/reports+json")];
+    let path = format!("/api/7/security/?sentry_key={KEY}");
+    let answer = relay.send(Method::POST, &path, &headers, format!("[{report},{report},{report}]")).await;
+    assert_eq!(
+        (answer.status, answer.header("x-sentry-rate-limits")),
+        (429, "54:security:organization:quota_exceeded")
+    );
+    assert_eq!(relay.spooled().len(), 1);
+}
+
 /// A submission of one event to the project of these settings.
 fn submitted(settings: serde_json::Value) -> crate::submission::Accepted {
     let mut shop = project(7, KEY, true, &["*"]);
