@@ -18,8 +18,8 @@ use std::borrow::Cow;
 use super::MAX_DEPTH;
 use super::meta::{MetaError, MetaTree};
 use super::path::Path;
-use super::read::ReadError;
-use super::value::{Number, Object, Value};
+use super::read::{ReadError, number};
+use super::value::{Object, Value};
 
 /// Most bytes that are kept of a value which is nested too deep.
 const DEEP_TEXT_BYTES: usize = 1024;
@@ -265,17 +265,17 @@ impl<'a> Reader<'a, '_> {
             .position(|byte| !matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
             .unwrap_or(rest.len());
         let written = std::str::from_utf8(&rest[..length]).unwrap_or_default();
-        match serde_json::from_str::<serde_json::Number>(written) {
-            Ok(number) => {
+        match number(written) {
+            Some(number) => {
                 self.at += length;
-                Ok(Value::Number(of_json(&number)))
+                Ok(Value::Number(number))
             }
-            Err(_) if is_number(written) => {
+            None if is_number(written) => {
                 self.at += length;
                 self.meta.at(path).add_error(MetaError::invalid_data("a number beyond what a double holds"));
                 Ok(Value::Null)
             }
-            Err(_) => Err(self.error("expected a number")),
+            None => Err(self.error("expected a number")),
         }
     }
 
@@ -322,15 +322,6 @@ fn finished<'a>(bytes: Vec<u8>, mut repair: Option<&'static str>) -> Text<'a> {
         text = text.replace('\0', "\u{fffd}");
     }
     Text { text: Cow::Owned(text), repair }
-}
-
-fn of_json(number: &serde_json::Number) -> Number {
-    match (number.as_u64(), number.as_i64()) {
-        (Some(number), _) => Number::Unsigned(number),
-        (None, Some(number)) => Number::Signed(number),
-        // The parser makes finite doubles only.
-        (None, None) => Number::Float(number.as_f64().unwrap_or_default()),
-    }
 }
 
 /// JSON's own grammar of numbers, whatever their size.

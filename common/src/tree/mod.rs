@@ -18,6 +18,7 @@ mod meta;
 mod meta_json;
 mod path;
 mod read;
+mod scan;
 mod value;
 mod write;
 

@@ -170,12 +170,37 @@ proptest! {
     }
 
     #[test]
+    fn numbers_are_those_of_the_library(text in "-?[0-9]{1,22}(\\.[0-9]{0,3})?([eE][+-]?[0-9]{1,3})?") {
+        match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(number) => prop_assert_eq!(read(text.as_bytes()).unwrap().to_json(), number.to_string()),
+            Err(_) => prop_assert!(read(text.as_bytes()).is_err()),
+        }
+    }
+
+    #[test]
+    fn strings_are_those_of_the_library(text in r#""([a-zé€ ]|\\[nt"\\/u]|\\u[0d][08c][03][01]|[\x01\x1f]){0,12}""#) {
+        let written = text.as_bytes();
+        let nul = text.contains("\\u0000");
+        match serde_json::from_str::<String>(&text) {
+            Ok(string) if !nul => prop_assert_eq!(read(written).unwrap(), Value::from(string)),
+            _ => prop_assert!(read(written).is_err()),
+        }
+    }
+
+    #[test]
     fn no_bytes_make_a_reader_panic_and_what_is_read_can_be_read_again(
         text in proptest::collection::vec(prop_oneof![
             Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b'"'), Just(b':'), Just(b','), Just(b'\\'),
             Just(b'u'), Just(b'd'), Just(b'8'), Just(b'0'), Just(b'-'), Just(b'.'), Just(b'e'), any::<u8>(),
         ], 0..60)
     ) {
+        let library = serde_json::from_slice::<serde_json::Value>(&text).ok();
+        let strict = read(&text).ok();
+        let has_nul = strict.is_none() && String::from_utf8_lossy(&text).contains("\\u0000");
+        prop_assert!(strict.is_some() == library.is_some() || has_nul, "{strict:?} {library:?}");
+        if let Some((strict, library)) = strict.zip(library) {
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&strict.to_json()).unwrap(), library);
+        }
         let mut meta = MetaTree::default();
         if let Ok(value) = read_lenient(&text, &mut meta, PythonFloats::Accept) {
             let written = value.to_json();

@@ -1,5 +1,6 @@
 //! Writing the tree as JSON.
 
+use super::scan::first_special;
 use super::value::{Number, Object, Value};
 
 impl Value<'_> {
@@ -75,7 +76,34 @@ pub(super) fn number(value: Number, out: &mut Vec<u8>) {
     debug_assert!(written.is_ok(), "writing into a vector can't fail");
 }
 
+/// Appends a string, with those escapes that it needs.
 fn string(text: &str, out: &mut Vec<u8>) {
-    let written = serde_json::to_writer(out, text);
-    debug_assert!(written.is_ok(), "writing into a vector can't fail");
+    let mut rest = text.as_bytes();
+    out.push(b'"');
+    while let Some(at) = first_special(rest) {
+        out.extend_from_slice(&rest[..at]);
+        escape(rest[at], out);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+/// RFC 8259 §7.
+fn escape(byte: u8, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let letter = match byte {
+        b'"' | b'\\' => byte,
+        0x08 => b'b',
+        0x0c => b'f',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', letter]);
 }

@@ -1,9 +1,12 @@
 //! A project's scrubbing, ready to run.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use picket_common::pii::{PiiError, ScrubProfile, ScrubSettings, compile};
 use picket_common::tree::{Document, MetaTree, Path};
 
 use super::graphql;
+use super::key_cache::KeyCache;
 use super::plan::Plan;
 use super::schema::{self, Field};
 use super::walk::{Place, Spot, Walk, forget_what_names_no_rule};
@@ -15,6 +18,8 @@ pub struct Scrubber {
     profile: ScrubProfile,
     graphql: Graphql,
     files: Files,
+    /// What walks that have ended know of keys.
+    spare_keys: Mutex<Vec<KeyCache>>,
 }
 
 /// Whether a selector names a file; looking into each costs too much else.
@@ -63,6 +68,7 @@ impl Scrubber {
             files: if names_file { Files::Named } else { Files::NotNamed },
             profile: settings.scrub_profile,
             graphql: if is_on { Graphql::Scrubbed } else { Graphql::Left },
+            spare_keys: Mutex::default(),
         })
     }
 
@@ -92,7 +98,8 @@ impl Scrubber {
             return;
         }
         let spot = Spot::of(payload.field(), self.profile);
-        let mut walk = Walk::new(&self.plan, self.profile);
+        let mut keys = self.spare_keys().pop().unwrap_or_else(KeyCache::new);
+        let mut walk = Walk::new(&self.plan, self.profile, &mut keys);
         let Document { value, meta } = document;
         forget_what_names_no_rule(meta);
         let root = Path::ROOT;
@@ -100,9 +107,16 @@ impl Scrubber {
         walk.value(value, Place::root(&root, known), spot);
         let said = walk.into_said();
         if known.is_some() {
-            Walk::new(&self.plan, self.profile).originals(meta, Some(value), None, spot);
+            Walk::new(&self.plan, self.profile, &mut keys).originals(meta, Some(value), None, spot);
         }
         take_over(meta, said);
+        self.spare_keys().push(keys);
+    }
+
+    /// As many as there were walks at once.
+    fn spare_keys(&self) -> MutexGuard<'_, Vec<KeyCache>> {
+        // Whoever panicked has left whole caches only.
+        self.spare_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,8 +17,8 @@ use picket_common::pii::selector::{TypeSet, ValueType};
 use picket_common::pii::{CompiledRule, Redaction, RuleKind, ScrubProfile};
 use picket_common::tree::{Meta, MetaTree, Number, Object, Path, Remark, RemarkKind, Value};
 
-use super::key_cache::KeyCache;
-use super::plan::{Applying, Frame, KeyId, PathSet, Plan, PlannedRule};
+use super::key_cache::{KeyCache, KeyFacts};
+use super::plan::{Applying, Frame, PathSet, Plan, PlannedRule};
 use super::schema::{Field, Schema, Sensitivity, Shape};
 use super::text::{RedactedText, redact, redact_whole};
 
@@ -41,7 +41,7 @@ pub(super) struct Walk<'p> {
     found: PathSet,
     /// What applies to the sets of paths that were met so far; a dozen in an event.
     met: Vec<(PathSet, Rc<Applying<'p>>)>,
-    keys: KeyCache<'p>,
+    keys: &'p mut KeyCache,
     part: Part,
     /// What the walk says of values. Where it says anything, it repeats what was said before.
     said: MetaTree,
@@ -110,14 +110,15 @@ impl<'w> Place<'w> {
 }
 
 impl<'p> Walk<'p> {
-    pub(super) fn new(plan: &'p Plan, profile: ScrubProfile) -> Self {
+    /// `keys` are those of the same plan.
+    pub(super) fn new(plan: &'p Plan, profile: ScrubProfile, keys: &'p mut KeyCache) -> Self {
         Self {
             plan,
             profile,
             frames: Vec::with_capacity(16),
             found: PathSet::new(),
             met: Vec::with_capacity(16),
-            keys: KeyCache::new(plan),
+            keys,
             part: Part::All,
             said: MetaTree::default(),
         }
@@ -142,12 +143,16 @@ impl<'p> Walk<'p> {
         if spot.access == Sensitivity::False && !is_container {
             return;
         }
-        let key = place.key.map_or(KeyId::OTHER, |key| self.plan.key(key));
-        self.frames.push(Frame { key, index: place.index, types: spot.types.with(kind) });
-        if self.apply(value, place, spot) == Fate::Kept && is_container {
+        let key = self.key_facts(place.key);
+        self.frames.push(Frame { key: key.id, index: place.index, types: spot.types.with(kind) });
+        if self.apply(value, place, spot, key.rules) == Fate::Kept && is_container {
             self.below(value, place, spot);
         }
         self.frames.pop();
+    }
+
+    fn key_facts(&mut self, key: Option<&str>) -> KeyFacts {
+        key.map_or(KeyFacts::NO_KEY, |key| self.keys.facts(self.plan, key))
     }
 
     fn below(&mut self, value: &mut Value<'_>, place: Place<'_>, spot: Spot) {
@@ -209,7 +214,8 @@ impl<'p> Walk<'p> {
         applying
     }
 
-    fn apply(&mut self, value: &mut Value<'_>, place: Place<'_>, spot: Spot) -> Fate {
+    /// `key_bits` are those of the rules that the value's key makes apply.
+    fn apply(&mut self, value: &mut Value<'_>, place: Place<'_>, spot: Spot, key_bits: u64) -> Fate {
         if spot.access == Sensitivity::False {
             return Fate::Kept;
         }
@@ -222,7 +228,7 @@ impl<'p> Walk<'p> {
         if rules.is_empty() {
             return Fate::Kept;
         }
-        let by_key = place.key.and_then(|key| self.rule_of_key(key, rules, applying.key_bits));
+        let by_key = place.key.filter(|_| key_bits & applying.key_bits != 0).and_then(|key| rule_of_key(key, rules));
         match value {
             Value::Null => Fate::Kept,
             Value::String(text) => {
@@ -259,16 +265,6 @@ impl<'p> Walk<'p> {
                 self.remove_if(whole.map(|(_, rule)| rule), value, place)
             }
         }
-    }
-
-    /// The first of the rules that the key makes apply.
-    fn rule_of_key(&mut self, key: &str, rules: &[&PlannedRule], bits: u64) -> Option<usize> {
-        if bits == 0 || self.keys.bits(key) & bits == 0 {
-            return None;
-        }
-        rules.iter().position(|planned| {
-            planned.key_bit != 0 && planned.rule.redaction != Redaction::Unknown && planned.rule.matches_key(key)
-        })
     }
 
     /// In the strict profile, the rule that takes a number for a card's.
@@ -358,7 +354,7 @@ impl<'p> Walk<'p> {
         for (_, datum) in node.meta.errors.iter_mut().flat_map(|error| &mut error.data) {
             self.value(datum, place, Spot { shape: Shape::Any, ..spot });
         }
-        let frame_key = key.map_or(KeyId::OTHER, |key| self.plan.key(key));
+        let frame_key = self.key_facts(key).id;
         self.frames.push(Frame { key: frame_key, index: None, types: spot.types });
         for (segment, child) in node.children_mut() {
             let index = segment.parse::<usize>().ok();
@@ -400,6 +396,13 @@ fn pair_key<'v>(value: &'v Value<'_>) -> Option<&'v str> {
 
 fn takes_anything(rule: &CompiledRule) -> bool {
     matches!(rule.kind, RuleKind::Anything) && rule.redaction != Redaction::Unknown
+}
+
+/// The first of the rules that the key makes apply.
+fn rule_of_key(key: &str, rules: &[&PlannedRule]) -> Option<usize> {
+    rules.iter().position(|planned| {
+        planned.key_bit != 0 && planned.rule.redaction != Redaction::Unknown && planned.rule.matches_key(key)
+    })
 }
 
 /// Whether a rule leaves nothing of any value, be it redacted already or not.

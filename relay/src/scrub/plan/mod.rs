@@ -47,6 +47,8 @@ pub(super) struct Plan {
     /// How many of the applications are advanced rules.
     advanced: usize,
     rules: Vec<PlannedRule>,
+    /// Of the rules that look at keys each once.
+    key_rules: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ impl Plan {
             applications: Vec::new(),
             advanced: settings.advanced.len(),
             rules: Vec::new(),
+            key_rules: Vec::new(),
         };
         for application in settings.advanced.iter().chain(&settings.defaults) {
             plan.add(application);
@@ -117,9 +120,10 @@ impl Plan {
         self.rules.is_empty()
     }
 
-    /// The rules that look at keys.
-    pub(super) fn key_rules(&self) -> impl Iterator<Item = &PlannedRule> {
-        self.rules.iter().filter(|planned| planned.key_bit != 0)
+    /// The bits of the rules that a value at this key is redacted by.
+    pub(super) fn rules_of_key(&self, key: &str) -> u64 {
+        let rules = self.key_rules.iter().map(|&position| &self.rules[position]);
+        rules.filter(|planned| planned.rule.matches_key(key)).fold(0, |bits, planned| bits | planned.key_bit)
     }
 
     fn add(&mut self, application: &CompiledApplication) {
@@ -127,6 +131,10 @@ impl Plan {
         let start = self.rules.len();
         for rule in &application.rules {
             let key_bit = if rule.looks_at_keys() { self.next_key_bit(rule) } else { 0 };
+            let is_known = self.key_rules.iter().any(|&known| self.rules[known].rule.is_same_as(rule));
+            if key_bit != 0 && !is_known {
+                self.key_rules.push(self.rules.len());
+            }
             self.rules.push(PlannedRule { rule: rule.clone(), key_bit });
         }
         self.applications.push(PlannedApplication { formula, rules: start..self.rules.len() });
