@@ -96,7 +96,7 @@ pub struct LimitsConfig {
     pub max_staged_bytes: ByteSize,
     /// Most items in an envelope.
     pub max_items: usize,
-    /// Bodies of all requests together, from their first byte until they are answered.
+    /// Memory for all requests together: their bodies, decompressed and once more as records, until they are answered.
     pub max_in_flight_bytes: ByteSize,
     /// How many requests and items a second.
     pub rates: RatesConfig,
@@ -114,7 +114,9 @@ impl Default for LimitsConfig {
             max_body_in_memory: ByteSize::mib(1),
             max_staged_bytes: ByteSize::gib(4),
             max_items: picket_common::envelope::MAX_ITEMS,
-            max_in_flight_bytes: ByteSize::mib(512),
+            // Some forty bodies of the longest kind that is held in memory, or thousands of usual ones. With all else that the relay
+            // holds at most it comes to 200 MiB (docs/relay.md).
+            max_in_flight_bytes: ByteSize::mib(96),
             rates: RatesConfig::default(),
         }
     }

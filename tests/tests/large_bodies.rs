@@ -1,11 +1,14 @@
 //! Bodies of hundreds of mebibytes: what memory they take, and what a kill in their midst leaves.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use picket_common::ids::EventId;
+use picket_tests::event::TestEvent;
 use picket_tests::http::{HttpClient, request};
 use picket_tests::ingest::Target;
 use picket_tests::observed::{Observed, sum};
@@ -22,6 +25,8 @@ const MEMORY_BOUND: u64 = 192 * MIB as u64;
 /// For uploads on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(240);
 const KILLS: u32 = 6;
+/// Twice as many as fit.
+const POSTS_AT_ONCE: usize = 100;
 
 /// Bytes that begin as a dump does and do not compress.
 fn dump(length: usize, random: &mut Random) -> Bytes {
@@ -67,6 +72,57 @@ fn four_dumps_of_the_longest_size_at_once_take_little_memory_and_arrive() {
     }
     let bytes = (UPLOADS * DUMP_BYTES) as u64;
     observed.wait_for_outcomes(&[("error", "accepted", UPLOADS as u64), ("attachment", "unsupported", bytes)]);
+}
+
+/// Posts an envelope with an attachment of a mebibyte, but for its last byte.
+fn begin_post(target: Target, attachment: &[u8]) -> TcpStream {
+    let start = format!("{{}}\n{{\"type\":\"attachment\",\"length\":{}}}\n", attachment.len());
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: relay\r\nx-sentry-auth: {}\r\ncontent-length: {}\r\n\r\n{start}",
+        target.envelope_path(),
+        target.auth_header(),
+        start.len() + attachment.len(),
+    );
+    let mut stream = TcpStream::connect(target.relay).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(head.as_bytes()).expect("the head is read");
+    stream.write_all(&attachment[1..]).expect("the body is read, also if it is refused");
+    stream
+}
+
+#[test]
+fn more_bodies_at_once_than_memory_holds_are_put_off_and_the_others_are_taken() {
+    let mut observed = Observed::start();
+    let target = observed.project.at(&observed.relay);
+    // With its headers just within what is held in memory.
+    let attachment = vec![b'a'; MIB - 1024];
+    let posts: Vec<_> = (0..POSTS_AT_ONCE).map(|_| begin_post(target, &attachment)).collect();
+    let (mut taken, mut put_off) = (0, 0);
+    for mut post in posts {
+        post.write_all(b"a").expect("the last byte is read");
+        let mut answer = [0; 512];
+        let length = post.read(&mut answer).expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..length]).to_lowercase();
+        match answer.split(' ').nth(1) {
+            Some("200") => taken += 1,
+            Some("503") if answer.contains("retry-after: ") => put_off += 1,
+            _ => panic!("{answer}"),
+        }
+    }
+    let peak = observed.relay.peak_memory();
+    eprintln!("{taken} taken, {put_off} put off, the relay {} MiB at its peak", peak / MIB as u64);
+    assert!(taken >= 20, "only {taken} were taken");
+    assert!(put_off > 0, "all fitted: the test is none");
+    assert!(peak < MEMORY_BOUND, "{} MiB", peak / MIB as u64);
+    // The memory is free again.
+    let answer = HttpClient::new().post(
+        target.relay,
+        &target.envelope_path(),
+        &[("x-sentry-auth", &target.auth_header())],
+        TestEvent::message("after the rush").envelope(),
+    );
+    assert_eq!(answer.unwrap().status, 200);
+    observed.relay.wait_until_drained(PATIENCE);
 }
 
 #[test]

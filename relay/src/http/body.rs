@@ -25,6 +25,9 @@ use crate::config::HttpConfig;
 use crate::limit::memory::{MemoryBudget, Reservation};
 use crate::refusal::Refusal;
 
+/// What a request takes beside its body until that is read: the connection's buffers, the head, the handler's state. Measured
+/// with a debug build: 20 KB.
+const REQUEST_BYTES: usize = 24 * 1024;
 /// How far the first line of an envelope is looked for: a header with a DSN has a few hundred bytes.
 const FIRST_LINE_BYTES: usize = 64 * 1024;
 
@@ -71,6 +74,8 @@ pub(crate) struct BodyReader<'a> {
     /// What came last and is not decoded yet: a few compressed bytes may stand for very many.
     chunk: Option<Bytes>,
     decoder: Decoder,
+    /// For [`REQUEST_BYTES`].
+    _request: Reservation,
     encoding: Encoding,
     most_received: usize,
     idle: Duration,
@@ -89,7 +94,8 @@ impl<'a> BodyReader<'a> {
     /// Looks at the headers; reads nothing yet.
     ///
     /// # Errors
-    /// [`Refusal::UnsupportedEncoding`]; [`Refusal::TooLarge`] if the announced length is over the bound already.
+    /// [`Refusal::UnsupportedEncoding`]; [`Refusal::TooLarge`] if the announced length is over the bound already;
+    /// [`Refusal::Unavailable`] if there is no memory for another request.
     pub(crate) fn start(
         incoming: &'a mut IncomingBody,
         headers: &HeaderMap,
@@ -108,9 +114,11 @@ impl<'a> BodyReader<'a> {
         if announced.is_some_and(|announced| announced > most_received as u64) {
             return Err(too_large(limit));
         }
+        let mut request = budget.reserve_nothing();
+        request.grow_to(REQUEST_BYTES).map_err(|exhausted| refusal(exhausted.into()))?;
         let decoder = Decoder::new(encoding, limit, budget.reserve_nothing()).map_err(refusal)?;
         let (idle, deadline) = (config.body_idle_timeout.get(), Instant::now() + config.body_timeout.get());
-        Ok(Self { incoming, chunk: None, decoder, encoding, most_received, idle, deadline })
+        Ok(Self { incoming, chunk: None, decoder, _request: request, encoding, most_received, idle, deadline })
     }
 
     /// The first line that is not blank, without reading more than it takes.
