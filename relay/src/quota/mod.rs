@@ -82,8 +82,8 @@ pub fn admit<'t>(filtered: Filtered<'t>, quotas: &Quotas, rates: &Rates) -> Admi
         quotas,
         rates,
     };
-    admission.charge_event();
-    admission.charge_others();
+    let event = admission.charge_event();
+    admission.charge_others(event);
     admission.admitted
 }
 
@@ -95,18 +95,30 @@ struct Admission<'q, 't> {
 }
 
 impl Admission<'_, '_> {
-    /// The event of the request, as one: whatever it is made of, it counts once.
-    fn charge_event(&mut self) {
-        let event = self.admitted.opened.bare_items().find(|item| is_event(item));
-        let Some(category) = event.map(event_category) else { return };
-        if let Err(limit) = self.charge(&[(category, 1)]) {
-            self.refuse(limit, |item| is_event(item) || goes_with_an_event(item.item_type()));
+    /// The event of the request, as one: whatever it is made of, it counts once. Says which item it is; `None` if there is none,
+    /// or none is left. Feedback is one only where there is no other; beside another it stands for itself.
+    fn charge_event(&mut self) -> Option<usize> {
+        let items = &self.admitted.opened.items;
+        let position = items.iter().position(|opened| is_event(&opened.item) && !is_feedback(&opened.item));
+        let position = position.or_else(|| items.iter().position(|opened| is_feedback(&opened.item)))?;
+        let event = &items[position].item;
+        let (category, event_is_feedback) = (event_category(event), is_feedback(event));
+        match self.charge(&[(category, 1)]) {
+            Ok(()) => Some(position),
+            Err(limit) => {
+                let is_part = |item: &Item| is_event(item) && is_feedback(item) == event_is_feedback;
+                self.refuse(limit, |item| is_part(item) || goes_with_an_event(item.item_type()));
+                None
+            }
         }
     }
 
-    /// Everything else, item by item.
-    fn charge_others(&mut self) {
-        let amounts: Vec<_> = self.admitted.opened.bare_items().map(amounts_of).collect();
+    /// Everything but the event, item by item.
+    fn charge_others(&mut self, event: Option<usize>) {
+        let items = self.admitted.opened.bare_items().enumerate();
+        let amounts: Vec<_> = items
+            .map(|(position, item)| if is_feedback(item) && event == Some(position) { None } else { amounts_of(item) })
+            .collect();
         let refused: Vec<Option<RateLimit>> = amounts.into_iter().map(|amounts| self.charge(&amounts?).err()).collect();
         if refused.iter().all(Option::is_none) {
             return;
@@ -116,7 +128,7 @@ impl Admission<'_, '_> {
         opened.items.retain(|opened| {
             let Some(limit) = refused.next().flatten() else { return true };
             // A crash dump stays, and its sender hears of the limit: without it nobody can see what happened.
-            let stays = is_event(&opened.item);
+            let stays = is_event(&opened.item) && !is_feedback(&opened.item);
             if !stays {
                 dropped.note(Outcome::RateLimited, reason_of(&limit), [&opened.item]);
             }
@@ -162,6 +174,11 @@ fn is_event(item: &Item) -> bool {
     item.creates_event()
 }
 
+/// Whether an item is feedback: an event by its form, of which an envelope may bring several.
+fn is_feedback(item: &Item) -> bool {
+    *item.item_type() == ItemType::Feedback
+}
+
 /// What an event counts as: a crash dump that is to become an event counts as an error.
 const fn event_category(item: &Item) -> DataCategory {
     match item.item_type() {
@@ -175,7 +192,7 @@ const fn event_category(item: &Item) -> DataCategory {
 fn amounts_of(item: &Item) -> Option<Vec<(DataCategory, u64)>> {
     let is_counted = match item.item_type() {
         ItemType::ClientReport | ItemType::FormData => false,
-        ItemType::Attachment | ItemType::UnrealReport => true,
+        ItemType::Attachment | ItemType::UnrealReport | ItemType::Feedback => true,
         _ => !is_event(item),
     };
     is_counted.then(|| Tally::of_item(item, item.payload_len()).iter().collect())

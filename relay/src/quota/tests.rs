@@ -91,6 +91,22 @@ fn a_refused_event_takes_its_companions_with_it_and_nothing_else() {
 }
 
 #[test]
+fn each_feedback_is_charged_and_goes_alone_where_it_is_beside_an_event() {
+    let closed = |category| with_quotas(json!([{"limit": 0, "categories": [category], "reasonCode": "closed"}]));
+    let items = [("event", "{}"), ("feedback", "{}"), ("attachment", "12345"), ("feedback", "{}")];
+    let (left, refused, _) = send(&Quotas::default(), &closed("feedback"), &items);
+    assert_eq!(left, ["event", "attachment"]);
+    assert_eq!(
+        refused,
+        [("closed".to_owned(), "feedback".to_owned(), 1), ("closed".to_owned(), "feedback".to_owned(), 1)]
+    );
+    assert_eq!(send(&Quotas::default(), &closed("error"), &items).0, ["feedback", "feedback"]);
+    let two = with_quotas(json!([{"id": "q", "limit": 2, "window": 60, "categories": ["feedback"]}]));
+    assert_eq!(send(&Quotas::default(), &two, &[("feedback", "{}"); 3]).0.len(), 2);
+    assert_eq!(send(&Quotas::default(), &closed("feedback"), &items[1..]).0, [""; 0], "its screenshot goes with it");
+}
+
+#[test]
 fn a_quota_admits_its_limit_and_tells_when_the_window_ends() {
     let quotas = Quotas::default();
     let three = with_quotas(json!([{"id": "q", "limit": 3, "window": 120, "scope": "key", "categories": ["error"]}]));
