@@ -9,6 +9,7 @@
 //! Invariants:
 //! - a span that a rule (or the SDK, or a cut) has replaced is never looked at nor changed by a later rule, unless a rule
 //!   replaces the text as a whole;
+//! - where a span was replaced by nothing, what stood before it and after it is not read as one: the place stays a border;
 //! - a second run over text and remarks changes nothing: rules run until none finds anything, [`PASSES_MAX`] times at most;
 //! - remarks are in the order of their spans; those on the value as a whole come first and stay as they were.
 //!
@@ -25,7 +26,7 @@ use picket_common::tree::{Meta, Remark, RemarkKind};
 /// A replaced span may lay bare what an earlier rule finds, at its border. More than two passes need rules made for it.
 const PASSES_MAX: usize = 4;
 
-/// Stands for what is redacted while rules look at the rest: no detector takes it for a part of anything.
+/// Stands for what is redacted while rules look at the rest: no detector takes it for a part of anything but a value.
 const FILLER: u8 = 0;
 
 /// A text after its rules.
@@ -143,6 +144,25 @@ struct Span {
     kind: RemarkKind,
 }
 
+/// What rules look at in a text under way.
+struct Visible<'t> {
+    text: Cow<'t, str>,
+    /// Where a filler stands that the text itself does not have; sorted.
+    borders: Vec<usize>,
+}
+
+impl Visible<'_> {
+    /// Moves hits to where they are in the text itself. What hits nothing but borders is no hit.
+    fn take_back(&self, hits: &mut Vec<Range<usize>>) {
+        if self.borders.is_empty() {
+            return;
+        }
+        let before = |at: usize| self.borders.partition_point(|&border| border < at);
+        hits.iter_mut().for_each(|hit| *hit = hit.start - before(hit.start)..hit.end - before(hit.end));
+        hits.retain(|hit| !hit.is_empty());
+    }
+}
+
 /// A text under way.
 struct Redacting<'t> {
     /// Borrowed until a rule changes it.
@@ -172,20 +192,24 @@ impl<'t> Redacting<'t> {
         covered < self.text.len()
     }
 
-    /// The text with what is redacted blanked out, at the same offsets.
-    fn visible(&self) -> Cow<'_, str> {
-        if self.spans.iter().all(|span| span.range.is_empty()) {
-            return Cow::Borrowed(&self.text);
+    /// The text as rules see it: what is redacted is blanked out, and a filler marks each place where something was removed.
+    fn visible(&self) -> Visible<'_> {
+        if self.spans.is_empty() {
+            return Visible { text: Cow::Borrowed(&self.text), borders: Vec::new() };
         }
-        let mut visible = String::with_capacity(self.text.len());
+        let mut text = String::with_capacity(self.text.len() + self.spans.len());
+        let mut borders = Vec::new();
         let mut at = 0;
         for span in &self.spans {
-            visible.push_str(&self.text[at..span.range.start]);
-            visible.extend(std::iter::repeat_n(char::from(FILLER), span.range.len()));
+            text.push_str(&self.text[at..span.range.start]);
+            if span.range.is_empty() {
+                borders.push(text.len());
+            }
+            text.extend(std::iter::repeat_n(char::from(FILLER), span.range.len().max(1)));
             at = span.range.end;
         }
-        visible.push_str(&self.text[at..]);
-        Cow::Owned(visible)
+        text.push_str(&self.text[at..]);
+        Visible { text: Cow::Owned(text), borders }
     }
 
     fn apply(&mut self, rule: &CompiledRule) -> Applied {
@@ -194,8 +218,10 @@ impl<'t> Redacting<'t> {
             RuleKind::Text(detector) => detector,
             RuleKind::Key(_) | RuleKind::SessionCookie => return Applied::Nothing,
         };
+        let visible = self.visible();
         let mut hits = Vec::new();
-        detector.find(&self.visible(), &mut hits);
+        detector.find(&visible.text, &mut hits);
+        visible.take_back(&mut hits);
         if hits.is_empty() {
             return Applied::Nothing;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use picket_common::pii::detect::{CardCheck, Case, CustomPattern, KeyPattern, NameProfile, SensitiveNames};
+use picket_common::pii::detect::{CardCheck, Case, CustomPattern, HomePath, KeyPattern, NameProfile, SensitiveNames};
 use proptest::prelude::*;
 
 use super::*;
@@ -66,6 +66,25 @@ fn removed_spans_leave_an_empty_range_where_they_were() {
         redacted.remarks,
         [Remark::span("@ip", RemarkKind::Removed, 2, 2), Remark::span("@ip", RemarkKind::Removed, 5, 5)]
     );
+}
+
+/// A removed user name made the next directory the user's, and so on to the end of the path; a removed pair made a new one of
+/// what stood around it, and a second run went on where the first had stopped.
+#[test]
+fn what_a_rule_removes_does_not_lay_bare_what_stands_around_it() {
+    let user_path = text_rule("@userpath:remove", Detector::UserPath(HomePath::Anywhere), Redaction::Remove);
+    for (rule, text, expected) in [
+        (user_path, "/home/jane/project/src/app/main.py", "/home//project/src/app/main.py"),
+        (pattern("ab", "ab", Redaction::Remove), "aaaaaaaabbbbbbbb", "aaaaaaabbbbbbb"),
+        (pattern("ab", "ab", Redaction::Default), "abab aabb", " ab"),
+        (pattern("ab", "ab", with_text("")), "aaabbb", "aabb"),
+        (pattern("other", "[^a-z]", Redaction::Remove), "a1b2c", "abc"),
+    ] {
+        let rules = [rule];
+        let once = run(text, &rules).unwrap();
+        assert_eq!(once.text.as_deref(), Some(expected), "{text}");
+        assert_eq!(redact(expected, Some(&meta_of(&once)), rules.iter()), None, "a second run over {text}");
+    }
 }
 
 #[test]
@@ -148,6 +167,7 @@ fn some_rules() -> Vec<CompiledRule> {
         text_rule("c", Detector::CreditCard(CardCheck::Issuer), Redaction::Mask),
         text_rule("d", Detector::NamedValue(names), with_text("[Filtered]")),
         pattern("e", "[xü]+", Redaction::Hash),
+        pattern("ee", "日1|01", Redaction::Remove),
         text_rule("f", Detector::Bearer, with_text("Bearer [token]")),
     ]
 }
