@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use super::detect::{CardCheck, Detector, HomePath, NameProfile, SensitiveNames, UrlAuthPart};
+use super::detect::{
+    BearerCheck, CardCheck, Detector, HomePath, IbanCheck, IpCheck, NameProfile, SensitiveNames, UrlAuthPart,
+};
 use super::rule::Redaction;
 use super::ruleset::{FILTERED, Inner, RuleSpec, SpecKind};
 
@@ -18,10 +20,13 @@ enum Looks {
     Mac,
     Uuid,
     Email,
+    EncodedEmail,
     Ip,
+    CheckedIp,
     CreditCard,
     CheckedCard,
     Iban,
+    CheckedIban,
     UserPath,
     HomePath,
     PemKey,
@@ -29,11 +34,15 @@ enum Looks {
     UrlPassword,
     UsSsn,
     Bearer,
+    CheckedBearer,
+    KnownToken,
     Password,
     Cookies,
     SessionCookie,
     SecretName,
     SecretPair,
+    SecretLiteral,
+    SecretPhrase,
     QueryParameter,
 }
 
@@ -63,11 +72,18 @@ const COMPATIBLE: &[Family] = &[
 
 /// Picket's own families.
 const OWN: &[Family] = &[
+    Family("@checkedbearer", Looks::CheckedBearer, "Bearer [token]", "replace", WITH_FILTER),
     Family("@checkedcard", Looks::CheckedCard, "[creditcard]", "replace", WITH_FILTER),
+    Family("@checkediban", Looks::CheckedIban, "[iban]", "replace", WITH_FILTER),
+    Family("@checkedip", Looks::CheckedIp, "[ip]", "replace", COMMON_METHODS),
+    Family("@encodedemail", Looks::EncodedEmail, "[email]", "replace", COMMON_METHODS),
     Family("@homepath", Looks::HomePath, "[user]", "replace", COMMON_METHODS),
+    Family("@knowntoken", Looks::KnownToken, "[token]", "replace", WITH_FILTER),
     Family("@queryparameter", Looks::QueryParameter, FILTERED, "filter", WITH_FILTER),
+    Family("@secretliteral", Looks::SecretLiteral, FILTERED, "filter", WITH_FILTER),
     Family("@secretname", Looks::SecretName, FILTERED, "filter", WITH_FILTER),
     Family("@secretpair", Looks::SecretPair, FILTERED, "filter", WITH_FILTER),
+    Family("@secretphrase", Looks::SecretPhrase, FILTERED, "filter", WITH_FILTER),
 ];
 
 /// Rules that belong to no family: id, what they look for, what becomes of it.
@@ -94,17 +110,20 @@ const GROUPS: &[(&str, &[&str])] = &[
             "@usssn:filter",
         ],
     ),
+    ("@strict", &["@strict:anywhere", "@secretpair:filter", "@secretphrase:filter"]),
+    // What @strict does, but for a line of source text, where most of what follows a name is code.
+    ("@strictsource", &["@strict:anywhere", "@secretliteral:filter"]),
     (
-        "@strict",
+        "@strict:anywhere",
         &[
-            "@bearer:replace",
+            "@checkedbearer:replace",
             "@checkedcard:replace",
+            "@checkediban:replace",
             "@homepath:replace",
-            "@iban:replace",
+            "@knowntoken:replace",
             "@pemkey:replace",
             "@queryparameter:filter",
             "@secretname:filter",
-            "@secretpair:filter",
             "@urlauth:replace",
             "@usssn:replace",
         ],
@@ -177,20 +196,27 @@ impl Looks {
             Self::Mac => Detector::Mac,
             Self::Uuid => Detector::Uuid,
             Self::Email => Detector::Email,
-            Self::Ip => Detector::Ip,
+            Self::EncodedEmail => Detector::EncodedEmail,
+            Self::Ip => Detector::Ip(IpCheck::Form),
+            Self::CheckedIp => Detector::Ip(IpCheck::NoNames),
             Self::CreditCard => Detector::CreditCard(CardCheck::Issuer),
             Self::CheckedCard => Detector::CreditCard(CardCheck::Luhn),
-            Self::Iban => Detector::Iban,
+            Self::Iban => Detector::Iban(IbanCheck::Form),
+            Self::CheckedIban => Detector::Iban(IbanCheck::Digits),
             Self::UserPath => Detector::UserPath(HomePath::Anywhere),
             Self::HomePath => Detector::UserPath(HomePath::AtRoot),
             Self::PemKey => Detector::PemKey,
             Self::UrlAuth => Detector::UrlAuth(UrlAuthPart::UserAndPassword),
             Self::UrlPassword => Detector::UrlAuth(UrlAuthPart::Password),
             Self::UsSsn => Detector::UsSsn,
-            Self::Bearer => Detector::Bearer,
+            Self::Bearer => Detector::Bearer(BearerCheck::Word),
+            Self::CheckedBearer => Detector::Bearer(BearerCheck::Token),
+            Self::KnownToken => Detector::KnownToken,
             Self::Password => Detector::Password,
             Self::Cookies => Detector::Cookies,
             Self::SecretPair => Detector::NamedValue(Arc::clone(&STRICT_NAMES)),
+            Self::SecretLiteral => Detector::NamedLiteral(Arc::clone(&STRICT_NAMES)),
+            Self::SecretPhrase => Detector::NamedPhrase(Arc::clone(&STRICT_NAMES)),
             Self::QueryParameter => Detector::QueryParameter(Arc::clone(&STRICT_NAMES)),
         })
     }

@@ -17,6 +17,10 @@ use super::settings::{DataScrubbingSettings, ScrubProfile};
 const STRIP_FIELDS: &str = "strip-fields";
 /// Under `strict`: the same names, where they stand in a text with a value.
 const STRIP_PAIRS: &str = "strip-fields:pairs";
+/// Under `strict`: the same names, where they stand beside a value, as on a command line.
+const STRIP_PHRASES: &str = "strip-fields:phrases";
+/// Under `strict`: the same names in source text.
+const STRIP_LITERALS: &str = "strip-fields:literals";
 /// Under `strict`: the same names in the query of a URL.
 const STRIP_PARAMETERS: &str = "strip-fields:parameters";
 
@@ -50,6 +54,10 @@ const IDENTITY: &str = "$user.id || $user.email || $user.username || $user.name 
 const STRICT_NO_IP: &str = "$http.headers.user-agent || user_agent || contexts.*.version || contexts.*.build \
                             || contexts.*.kernel_version || contexts.*.raw_description || contexts.*.app_version \
                             || contexts.*.os_version || $frame.filename || $frame.abs_path || debug_meta.**";
+
+/// Lines of source text.
+const SOURCE: &str = "$frame.context_line || $frame.pre_context.* || $frame.post_context.* || template.context_line \
+                      || template.pre_context.* || template.post_context.*";
 
 /// Makes rules of the switches.
 #[must_use]
@@ -112,18 +120,21 @@ impl Switches<'_> {
     }
 
     fn strict(&self, ruleset: &mut Ruleset) {
-        let mut rules = Vec::new();
+        let (mut rules, mut of_source) = (Vec::new(), Vec::new());
         if self.defaults {
             rules.push("@strict");
-            ruleset.apply(self.anywhere_but(parsed(IDENTITY)), &["@email:replace"]);
+            of_source.push("@strictsource");
+            ruleset.apply(self.anywhere_but(parsed(IDENTITY)), &["@email:replace", "@encodedemail:replace"]);
         }
         if self.data && !self.names.is_empty() {
             self.add_names(ruleset);
-            rules.extend([STRIP_FIELDS, STRIP_PAIRS, STRIP_PARAMETERS]);
+            rules.extend([STRIP_FIELDS, STRIP_PAIRS, STRIP_PHRASES, STRIP_PARAMETERS]);
+            of_source.extend([STRIP_FIELDS, STRIP_LITERALS, STRIP_PARAMETERS]);
         }
-        ruleset.apply(self.but_excluded(parsed(VALUES)), &rules);
+        ruleset.apply(self.but_excluded(but_not(parsed(VALUES), parsed(SOURCE))), &rules);
+        ruleset.apply(self.but_excluded(parsed(SOURCE)), &of_source);
         if self.addresses {
-            ruleset.apply(self.anywhere_but(parsed(STRICT_NO_IP)), &["@ip:replace"]);
+            ruleset.apply(self.anywhere_but(parsed(STRICT_NO_IP)), &["@checkedip:replace"]);
         }
     }
 
@@ -133,6 +144,8 @@ impl Switches<'_> {
         for (id, kind) in [
             (STRIP_FIELDS, SpecKind::Names(Arc::clone(&names))),
             (STRIP_PAIRS, SpecKind::Detector(Detector::NamedValue(Arc::clone(&names)))),
+            (STRIP_PHRASES, SpecKind::Detector(Detector::NamedPhrase(Arc::clone(&names)))),
+            (STRIP_LITERALS, SpecKind::Detector(Detector::NamedLiteral(Arc::clone(&names)))),
             (STRIP_PARAMETERS, SpecKind::Detector(Detector::QueryParameter(names))),
         ] {
             ruleset.rules.insert(id.to_owned(), filtering(kind));
@@ -217,9 +230,17 @@ mod tests {
 
     #[test]
     fn every_constant_selector_is_read() {
-        for text in
-            [VALUES, COMPAT_IGNORED, IP_FIELDS, COMPAT_REPLACED, COOKIES, COOKIE_HEADERS, IDENTITY, STRICT_NO_IP]
-        {
+        for text in [
+            VALUES,
+            COMPAT_IGNORED,
+            IP_FIELDS,
+            COMPAT_REPLACED,
+            COOKIES,
+            COOKIE_HEADERS,
+            IDENTITY,
+            STRICT_NO_IP,
+            SOURCE,
+        ] {
             assert!(text.parse::<Selector>().is_ok(), "{text}: {:?}", text.parse::<Selector>());
         }
     }

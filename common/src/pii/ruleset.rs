@@ -185,21 +185,21 @@ fn unknown_type(kind: &str) -> String {
 
 /// The rule types that take no parameters.
 const WORDS: &[(&str, SpecKind)] = {
-    use super::detect::{CardCheck, HomePath, UrlAuthPart};
+    use super::detect::{BearerCheck, CardCheck, Detector, HomePath, IbanCheck, IpCheck, UrlAuthPart};
     &[
         ("anything", SpecKind::Anything),
         ("imei", SpecKind::Detector(Detector::Imei)),
         ("mac", SpecKind::Detector(Detector::Mac)),
         ("uuid", SpecKind::Detector(Detector::Uuid)),
         ("email", SpecKind::Detector(Detector::Email)),
-        ("ip", SpecKind::Detector(Detector::Ip)),
+        ("ip", SpecKind::Detector(Detector::Ip(IpCheck::Form))),
         ("creditcard", SpecKind::Detector(Detector::CreditCard(CardCheck::Issuer))),
-        ("iban", SpecKind::Detector(Detector::Iban)),
+        ("iban", SpecKind::Detector(Detector::Iban(IbanCheck::Form))),
         ("userpath", SpecKind::Detector(Detector::UserPath(HomePath::Anywhere))),
         ("pemkey", SpecKind::Detector(Detector::PemKey)),
         ("url_auth", SpecKind::Detector(Detector::UrlAuth(UrlAuthPart::UserAndPassword))),
         ("us_ssn", SpecKind::Detector(Detector::UsSsn)),
-        ("bearer", SpecKind::Detector(Detector::Bearer)),
+        ("bearer", SpecKind::Detector(Detector::Bearer(BearerCheck::Word))),
         ("password", SpecKind::Detector(Detector::Password)),
         ("cookies", SpecKind::Detector(Detector::Cookies)),
     ]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use picket_common::pii::attachment::{AttachmentScrubber, ByteRules};
-use picket_common::pii::detect::{CardCheck, Detector, HomePath, UrlAuthPart};
+use picket_common::pii::detect::{CardCheck, Detector, HomePath, IbanCheck, IpCheck, UrlAuthPart};
 use picket_common::pii::rule::{CompiledRule, Redaction, RuleKind};
 
 const SECRET: &str = "jane.doe@example.com";
@@ -14,9 +14,9 @@ const SECRET: &str = "jane.doe@example.com";
 static RULES: LazyLock<ByteRules> = LazyLock::new(|| {
     let detectors = [
         Detector::Email,
-        Detector::Ip,
+        Detector::Ip(IpCheck::Form),
         Detector::CreditCard(CardCheck::Luhn),
-        Detector::Iban,
+        Detector::Iban(IbanCheck::Form),
         Detector::UserPath(HomePath::AtRoot),
         Detector::PemKey,
         Detector::UrlAuth(UrlAuthPart::UserAndPassword),

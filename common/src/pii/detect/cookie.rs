@@ -64,6 +64,19 @@ pub fn is_session_cookie(name: &str) -> bool {
     SESSION_COOKIES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// Names of session cookies that mean other things as well.
+const MISTAKABLE: [&str; 11] =
+    ["_csrf", "_session", "_xsrf", "csrf", "sess", "session", "sid", "su", "sudo", "symfony", "xsrf"];
+
+/// Whether a name is that of a session cookie, in whatever text it stands.
+pub(super) fn is_unmistakable_session_cookie(name: &[u8]) -> bool {
+    // Most names are neither: this look is cheaper than that through the list.
+    let may_be = matches!(name, [_, _, _, _, _, .., b'n' | b'N' | b'd' | b'D' | b't' | b'T' | b'0'..=b'9']);
+    may_be
+        && std::str::from_utf8(name).is_ok_and(is_session_cookie)
+        && !MISTAKABLE.iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
+}
+
 /// The values of session cookies in a `Cookie` or `Set-Cookie` header: pairs between semicolons.
 pub(super) fn session_cookies(bytes: &[u8], out: &mut Vec<Range<usize>>) {
     let mut start = 0;
@@ -80,5 +93,21 @@ pub(super) fn session_cookies(bytes: &[u8], out: &mut Vec<Range<usize>>) {
             let value_len = value.trim_ascii().split(|byte| byte.is_ascii_whitespace()).next().map_or(0, <[u8]>::len);
             out.push(value_start..value_start + value_len);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_look_keeps_every_name_that_means_a_session_only() {
+        for name in SESSION_COOKIES {
+            let mistakable = MISTAKABLE.contains(&name);
+            assert_eq!(is_unmistakable_session_cookie(name.as_bytes()), !mistakable, "{name}");
+            let numbered = format!("__Host-{}__2", name.to_uppercase());
+            assert!(mistakable || is_unmistakable_session_cookie(numbered.as_bytes()), "{numbered}");
+        }
+        assert!(!is_unmistakable_session_cookie(b"session_count") && !is_unmistakable_session_cookie(b"id"));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-use super::{CardCheck, constant, is_word};
+use super::{CardCheck, IbanCheck, constant, is_word};
 
 /// The most digits a payment card number has (ISO/IEC 7812).
 const CARD_DIGITS_MAX: usize = 19;
@@ -32,7 +32,8 @@ const FURTHER_ISSUERS: [(u32, u32, &[usize]); 8] = [
     (6440, 6499, &[16]),
 ];
 
-/// Payment cards: groups of digits, joined by single spaces or dashes, that together make a number.
+/// Payment cards: groups of digits, joined by single spaces or dashes, that together make a number. Where the check digit
+/// decides, also by two spaces, a space that does not break lines, or between groups of four and more by dots.
 pub(super) fn credit_card(bytes: &[u8], check: CardCheck, out: &mut Vec<Range<usize>>) {
     let mut at = 0;
     while let Some(start) = next_digit(bytes, at) {
@@ -68,16 +69,31 @@ fn card_from(bytes: &[u8], start: usize, check: CardCheck) -> Option<usize> {
             digits[count] = byte - b'0';
             count += 1;
         }
-        let bounded = bytes.get(group_end).is_none_or(|&byte| !is_word(byte));
+        let is_blank = |after: &[u8]| matches!(after, [0xe2, 0x80, 0xaf, ..] | [0xc2, 0xa0, ..]);
+        let bounded = bytes.get(group_end).is_none_or(|&byte| !is_word(byte)) || is_blank(&bytes[group_end..]);
         if bounded && is_card(&digits[..count], check) {
             longest = Some(group_end);
         }
-        let joined = matches!(bytes.get(group_end), Some(b' ' | b'-'))
-            && bytes.get(group_end + 1).is_some_and(u8::is_ascii_digit);
-        if !joined {
+        let joint = match check {
+            CardCheck::Issuer => usize::from(matches!(bytes.get(group_end), Some(b' ' | b'-'))),
+            CardCheck::Luhn => joint_len(&bytes[group_end..], group_end - at),
+        };
+        if joint == 0 || !bytes.get(group_end + joint).is_some_and(u8::is_ascii_digit) {
             return longest;
         }
-        at = group_end + 1;
+        at = group_end + joint;
+    }
+}
+
+/// How long what joins two groups is; the first of them has `group` digits.
+fn joint_len(after: &[u8], group: usize) -> usize {
+    match after {
+        // U+202F, U+00A0.
+        [0xe2, 0x80, 0xaf, ..] => 3,
+        [0xc2, 0xa0, ..] | [b' ', b' ', ..] => 2,
+        [b' ' | b'-', ..] => 1,
+        [b'.', ..] if group >= 4 => 1,
+        _ => 0,
     }
 }
 
@@ -133,9 +149,12 @@ const IBAN_COUNTRIES: [&[u8; 2]; 89] = [
     b"ST", b"SV", b"TL", b"TN", b"TR", b"UA", b"VA", b"VG", b"XK",
 ];
 
-/// Bank accounts: country, check digits, 11 to 30 letters and digits. In capitals and without spaces the form is enough; in small
-/// letters, or in groups of four, the check digits must be right too, because hashes and prose look the same.
-pub(super) fn iban(bytes: &[u8], out: &mut Vec<Range<usize>>) {
+/// The fewest digits of an account whose check digits are asked for, those included.
+pub(super) const CHECKED_IBAN_DIGITS_MIN: u16 = 6;
+
+/// Bank accounts: country, check digits, 11 to 30 letters and digits. If form is enough, it is in capitals and without spaces; in
+/// small letters, or in groups of four, the check digits must be right too, because hashes and prose look the same.
+pub(super) fn iban(bytes: &[u8], check: IbanCheck, out: &mut Vec<Range<usize>>) {
     let mut resume = 0;
     for (at, head) in bytes.windows(4).enumerate() {
         let begins = head[2].is_ascii_digit()
@@ -146,21 +165,27 @@ pub(super) fn iban(bytes: &[u8], out: &mut Vec<Range<usize>>) {
         if !begins || at < resume {
             continue;
         }
-        if let Some(end) = joined_iban_end(bytes, at).or_else(|| grouped_iban_end(bytes, at)) {
-            out.push(at..end);
+        if let Some(end) = joined_iban_end(bytes, at, check).or_else(|| grouped_iban_end(bytes, at)) {
+            let digits = bytes[at..end].iter().filter(|byte| byte.is_ascii_digit()).count();
+            if check == IbanCheck::Form || digits >= usize::from(CHECKED_IBAN_DIGITS_MIN) {
+                out.push(at..end);
+            }
             resume = end;
         }
     }
 }
 
-fn joined_iban_end(bytes: &[u8], start: usize) -> Option<usize> {
+fn joined_iban_end(bytes: &[u8], start: usize, check: IbanCheck) -> Option<usize> {
     let len = bytes[start..].iter().take(IBAN_CHARS_MAX + 1).take_while(|&&byte| is_word(byte)).count();
     let text = &bytes[start..start + len];
     if !(15..=IBAN_CHARS_MAX).contains(&len) || !text.iter().all(u8::is_ascii_alphanumeric) {
         return None;
     }
     // 33: the longest that the form alone is enough for in existing configurations.
-    let form_is_enough = len <= 33 && is_iban_country([text[0], text[1]]) && !text.iter().any(u8::is_ascii_lowercase);
+    let form_is_enough = check == IbanCheck::Form
+        && len <= 33
+        && is_iban_country([text[0], text[1]])
+        && !text.iter().any(u8::is_ascii_lowercase);
     (form_is_enough || has_iban_check_digits(text)).then_some(start + len)
 }
 

@@ -15,11 +15,13 @@
 mod cookie;
 mod facts;
 mod financial;
+mod known_token;
 mod named_value;
 mod names;
 mod network;
 mod path;
 mod pattern;
+mod query;
 mod secret;
 
 use std::ops::Range;
@@ -27,6 +29,8 @@ use std::sync::Arc;
 
 pub use cookie::is_session_cookie;
 pub use facts::TextFacts;
+use financial::CHECKED_IBAN_DIGITS_MIN;
+use named_value::Reading;
 pub use names::{NameProfile, SensitiveNames};
 pub use pattern::{Case, CustomPattern, InvalidPattern, KeyPattern, PATTERN_SIZE_LIMIT_BYTES};
 
@@ -37,6 +41,33 @@ pub enum CardCheck {
     Issuer,
     /// Any known issuer's prefix and length, and the check digit is right.
     Luhn,
+}
+
+/// How sure an account number has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IbanCheck {
+    /// The country and the length, in capitals; else as `Digits`.
+    Form,
+    /// The check digits are right.
+    Digits,
+}
+
+/// What is taken for an IP address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpCheck {
+    /// Whatever is one.
+    Form,
+    /// Not what is a name or version sooner: `bad::1`, `nginx/1.2.3.4`.
+    NoNames,
+}
+
+/// What is taken for a bearer token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BearerCheck {
+    /// Any word.
+    Word,
+    /// Not a word of a language.
+    Token,
 }
 
 /// Which part of a URL's credentials is meant.
@@ -68,12 +99,14 @@ pub enum Detector {
     Uuid,
     /// E-mail address whose domain has a dot and looks public.
     Email,
+    /// The same in a URL, with `%40` for the `@`.
+    EncodedEmail,
     /// IPv4 or IPv6 address. Versions and times of day are told apart as far as that can be done.
-    Ip,
+    Ip(IpCheck),
     /// Number of a payment card, digits in groups or not.
     CreditCard(CardCheck),
     /// International bank account number.
-    Iban,
+    Iban(IbanCheck),
     /// Name of a user in the path of a home directory: the name only.
     UserPath(HomePath),
     /// Body of a PEM key, public or private: what stands between its first and last line.
@@ -83,7 +116,9 @@ pub enum Detector {
     /// Social security number of the United States.
     UsSsn,
     /// `Bearer` and the token after it.
-    Bearer,
+    Bearer(BearerCheck),
+    /// Token or key of a well-known form, such as a JWT; credentials after `Basic`.
+    KnownToken,
     /// A text that speaks of a password, key or token: the whole of it. In bytes: the values after such names only.
     Password,
     /// Values of well-known session cookies in a `Cookie` or `Set-Cookie` header.
@@ -94,6 +129,10 @@ pub enum Detector {
     PairValue(Arc<KeyPattern>),
     /// `name=value`, `name: value` or `"name": "value"` in a text, where the name is sensitive: the value.
     NamedValue(Arc<SensitiveNames>),
+    /// The same in a line of source text, where the value is a literal.
+    NamedLiteral(Arc<SensitiveNames>),
+    /// `--name value`, `<name>value</name>`, `["name", "value"]`, `name is value`, where the name is sensitive: the value.
+    NamedPhrase(Arc<SensitiveNames>),
     /// `?name=value` or `&name=value` where the name is sensitive: the value.
     QueryParameter(Arc<SensitiveNames>),
 }
@@ -124,20 +163,24 @@ impl Detector {
             Self::Mac => network::mac(bytes, out),
             Self::Uuid => network::uuid(bytes, out),
             Self::Email => network::email(bytes, out),
-            Self::Ip => network::ip(bytes, out),
+            Self::EncodedEmail => network::encoded_email(bytes, out),
+            Self::Ip(check) => network::ip(bytes, *check, out),
             Self::CreditCard(check) => financial::credit_card(bytes, *check, out),
-            Self::Iban => financial::iban(bytes, out),
+            Self::Iban(check) => financial::iban(bytes, *check, out),
             Self::UserPath(which) => path::user_path(bytes, *which, out),
             Self::PemKey => secret::pem_key(bytes, out),
             Self::UrlAuth(part) => network::url_auth(bytes, *part, out),
             Self::UsSsn => financial::us_ssn(bytes, out),
-            Self::Bearer => secret::bearer(bytes, out),
+            Self::Bearer(check) => secret::bearer(bytes, *check, out),
+            Self::KnownToken => known_token::known_tokens(bytes, out),
             Self::Password => secret::password_bytes(bytes, out),
             Self::Cookies => cookie::session_cookies(bytes, out),
             Self::Pattern(pattern) => pattern.find_bytes(bytes, out),
             Self::PairValue(pattern) => pattern.find_bytes(bytes, out),
-            Self::NamedValue(names) => named_value::named_values(bytes, names, out),
-            Self::QueryParameter(names) => named_value::query_parameters(bytes, names, out),
+            Self::NamedValue(names) => named_value::named_values(bytes, names, Reading::Text, out),
+            Self::NamedLiteral(names) => named_value::named_values(bytes, names, Reading::Source, out),
+            Self::NamedPhrase(names) => named_value::named_phrases(bytes, names, out),
+            Self::QueryParameter(names) => query::query_parameters(bytes, names, out),
         }
         tidy(out, before);
     }
@@ -150,17 +193,22 @@ impl Detector {
             Self::Mac => facts.colons() >= 5 || facts.dashes() >= 5,
             Self::Uuid => facts.len() >= 32,
             Self::Email => facts.has_at() && facts.dots() >= 1,
-            Self::Ip => facts.colons() >= 2 || (facts.dots() >= 3 && facts.digits() >= 4),
+            Self::EncodedEmail => facts.has_percent() && facts.dots() >= 1,
+            Self::Ip(_) => facts.colons() >= 2 || (facts.dots() >= 3 && facts.digits() >= 4),
             Self::CreditCard(_) => facts.digits() >= 13,
-            Self::Iban => facts.digits() >= 2 && facts.len() >= 15,
+            Self::Iban(IbanCheck::Form) => facts.digits() >= 2 && facts.len() >= 15,
+            Self::Iban(IbanCheck::Digits) => facts.digits() >= CHECKED_IBAN_DIGITS_MIN && facts.len() >= 15,
             Self::UserPath(_) => facts.has_slash() && facts.has_home_word(),
             Self::PemKey => facts.dashes() >= 10,
             Self::UrlAuth(_) => facts.has_at() && facts.has_slash(),
             Self::UsSsn => facts.digits() >= 9 && facts.dashes() >= 2,
-            Self::Bearer => facts.has_bearer_word(),
+            Self::Bearer(_) => facts.has_bearer_word(),
+            Self::KnownToken => facts.has_token_head(),
             Self::Password => facts.has_password_word() || facts.has_bearer_word(),
             Self::Cookies | Self::QueryParameter(_) => facts.has_equals(),
-            Self::NamedValue(_) => facts.has_equals() || facts.colons() >= 1,
+            Self::NamedValue(_) | Self::NamedLiteral(_) => facts.has_equals() || facts.colons() >= 1,
+            // Names of the project's own may be any.
+            Self::NamedPhrase(names) => facts.has_secret_word() || names.has_additions(),
             Self::Pattern(_) | Self::PairValue(_) => true,
         }
     }

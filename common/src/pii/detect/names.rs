@@ -3,6 +3,9 @@
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::PATTERN_SIZE_LIMIT_BYTES;
 
 /// Which names are sensitive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,12 +128,37 @@ static COMPAT_AUTOMATON: LazyLock<AhoCorasick> = LazyLock::new(|| {
 static STRICT_AUTOMATON: LazyLock<AhoCorasick> =
     LazyLock::new(|| AhoCorasick::new(STRICT_PARTS).expect("a few parts fit an automaton"));
 
+/// Bits of the set of beginnings: 512 bytes, of which less than one bit in a hundred is set.
+const BEGINNING_BITS: u32 = 12;
+
+/// The first three letters of each part and word of the strict profile, hashed: a name without any is not looked at further.
+const BEGINNINGS: [u64; 1 << (BEGINNING_BITS - 6)] = {
+    let mut set = [0; 1 << (BEGINNING_BITS - 6)];
+    let mut index = 0;
+    while index < STRICT_PARTS.len() + STRICT_WORDS.len() {
+        let name =
+            if index < STRICT_PARTS.len() { STRICT_PARTS[index] } else { STRICT_WORDS[index - STRICT_PARTS.len()] };
+        let letters = name.as_bytes();
+        let bit = hash_of_three(letters[0], letters[1], letters[2]);
+        set[bit / 64] |= 1 << (bit % 64);
+        index += 1;
+    }
+    set
+};
+
+/// A hash that is the same for both cases of a letter.
+const fn hash_of_three(first: u8, second: u8, third: u8) -> usize {
+    let letters = u32::from_le_bytes([first, second, third, 0]) | 0x0020_2020;
+    // Knuth's multiplicative hash; the upper bits are the mixed ones.
+    (letters.wrapping_mul(2_654_435_761) >> (32 - BEGINNING_BITS)) as usize
+}
+
 /// Names that mean a secret: those of a profile, and a project's own.
 #[derive(Debug, Clone)]
 pub struct SensitiveNames {
     profile: NameProfile,
     /// Any name that contains one of these, in any case.
-    further: Option<AhoCorasick>,
+    further: Option<Further>,
     /// Names that are never sensitive, in any case.
     excluded: Vec<Box<str>>,
 }
@@ -142,13 +170,13 @@ impl SensitiveNames {
         Self { profile, further: None, excluded: Vec::new() }
     }
 
-    /// And any name that contains one of these, in any case. Empty ones count for nothing. More than an automaton holds
-    /// (gigabytes of them) add nothing.
+    /// And any name that contains one of these, in any case. Empty ones count for nothing. More than an automaton or
+    /// pattern holds (gigabytes of them; beyond ASCII, [`PATTERN_SIZE_LIMIT_BYTES`] compiled) add nothing.
     #[must_use]
     pub fn and_containing<S: AsRef<str>>(mut self, parts: &[S]) -> Self {
         let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).filter(|part| !part.is_empty()).collect();
         if !parts.is_empty() {
-            self.further = AhoCorasick::builder().ascii_case_insensitive(true).build(parts).ok();
+            self.further = Further::new(&parts);
         }
         self
     }
@@ -166,16 +194,66 @@ impl SensitiveNames {
         self.contains_bytes(name.as_bytes())
     }
 
+    /// Whether it is one of the project's own names that makes this one sensitive.
+    pub(super) fn adds(&self, name: &[u8]) -> bool {
+        self.further.as_ref().is_some_and(|further| further.is_match(name))
+    }
+
+    /// Whether there are names of the project's own.
+    pub(super) const fn has_additions(&self) -> bool {
+        self.further.is_some()
+    }
+
     pub(super) fn contains_bytes(&self, name: &[u8]) -> bool {
         let name = &name[..name.len().min(NAME_BYTES_MAX)];
         let sensitive = match self.profile {
             NameProfile::Compat => is_sensitive_in_compat(name),
             NameProfile::Strict => is_sensitive_in_strict(name),
         };
-        let further = || self.further.as_ref().is_some_and(|parts| parts.is_match(name));
         let excluded = || self.excluded.iter().any(|other| other.as_bytes().eq_ignore_ascii_case(name));
-        (sensitive || further()) && !excluded()
+        (sensitive || self.adds(name)) && !excluded()
     }
+}
+
+/// Names of a project, to be found inside of others in any case.
+#[derive(Debug, Clone)]
+enum Further {
+    /// Letters of ASCII only.
+    Ascii(AhoCorasick),
+    /// Others too, whose cases Unicode knows.
+    Unicode(Regex),
+}
+
+impl Further {
+    fn new(parts: &[&str]) -> Option<Self> {
+        if parts.iter().all(|part| part.is_ascii()) {
+            return AhoCorasick::builder().ascii_case_insensitive(true).build(parts).ok().map(Self::Ascii);
+        }
+        let any = parts.iter().map(|part| regex::escape(part)).collect::<Vec<_>>().join("|");
+        let pattern = RegexBuilder::new(&any).case_insensitive(true).size_limit(PATTERN_SIZE_LIMIT_BYTES).build();
+        // Too many for a pattern: in the case they are written in, at least.
+        pattern.map(Self::Unicode).or_else(|_| AhoCorasick::new(parts).map(Self::Ascii)).ok()
+    }
+
+    fn is_match(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Ascii(parts) => parts.is_match(name),
+            Self::Unicode(pattern) => pattern.is_match(name),
+        }
+    }
+}
+
+/// Whether a name is sensitive for a part that means a secret and nothing else, such as `password`; not for a word such as
+/// `auth` or `token`, which titles of errors and modules have too.
+pub(super) fn has_strict_part(name: &[u8]) -> bool {
+    STRICT_AUTOMATON.is_match(Words::of(name).together())
+}
+
+/// Whether a text is a word or part of the strict profile and nothing else: the name of a field, not its value.
+pub(super) fn is_strict_name(text: &[u8]) -> bool {
+    let words = Words::of(text);
+    let known = STRICT_PARTS.iter().chain(&STRICT_WORDS);
+    text.len() <= NAME_BYTES_MAX && known.into_iter().any(|known| known.as_bytes() == words.together())
 }
 
 fn is_sensitive_in_compat(name: &[u8]) -> bool {
@@ -187,6 +265,13 @@ fn is_sensitive_in_compat(name: &[u8]) -> bool {
 }
 
 fn is_sensitive_in_strict(name: &[u8]) -> bool {
+    let begins = |letters: &[u8]| {
+        let bit = hash_of_three(letters[0], letters[1], letters[2]);
+        BEGINNINGS[bit / 64] >> (bit % 64) & 1 != 0
+    };
+    if !name.windows(3).any(begins) {
+        return false;
+    }
     let words = Words::of(name);
     let by_word = words.iter().any(|word| STRICT_WORDS.iter().any(|known| known.as_bytes() == word));
     let by_part = || STRICT_AUTOMATON.is_match(words.together()) || words.together().ends_with(b"token");
@@ -318,6 +403,16 @@ mod tests {
         for plain in ["otp_code", "two_factors", "max_tokens", "pwd", "session", "cookie", ""] {
             assert!(!names.contains(plain), "{plain}");
         }
+    }
+
+    /// `sensitiveFields: ["bär"]` missed `BÄR`, which the reference finds.
+    #[test]
+    fn a_projects_names_are_found_in_any_case_of_any_script() {
+        let names = SensitiveNames::new(NameProfile::Strict).and_containing(&["bär", "пин", "pin"]);
+        for sensitive in ["BÄR", "meinBÄRname", "bär", "ПИН", "Пин-код", "userPIN"] {
+            assert!(names.contains(sensitive), "{sensitive}");
+        }
+        assert!(!names.contains("bar") && !names.contains("BA"));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::net::Ipv6Addr;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use memchr::memmem;
 use regex::bytes::Regex;
 
-use super::{UrlAuthPart, constant, is_word};
+use super::{IpCheck, UrlAuthPart, constant, is_word};
 
 /// Endings of file names that follow an `@` in build output (`icon@2x.png`, `jquery@3.6.0.min.js`) and are no top-level domain.
 const FILE_ENDINGS: [&[u8]; 12] =
@@ -42,17 +43,85 @@ fn ends_like_a_file(address: &[u8]) -> bool {
     FILE_ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known))
 }
 
+/// Addresses in the query of a URL, where `@` is written `%40`, or `%2540` in a URL inside of a URL.
+pub(super) fn encoded_email(bytes: &[u8], out: &mut Vec<Range<usize>>) {
+    static AT: LazyLock<Regex> =
+        LazyLock::new(|| constant(r"%(?:25)?40((?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+(?:xn--[a-z0-9-]+|[a-z]{2,}))"));
+    for captures in AT.captures_iter(bytes) {
+        let (Some(found), Some(domain)) = (captures.get(0), captures.get(1)) else { continue };
+        let start = encoded_user_start(bytes, found.start());
+        if start < found.start() && !ends_like_a_file(domain.as_bytes()) {
+            out.push(start..found.end());
+        }
+    }
+}
+
+/// Where the user's name begins that ends at `end`: an encoded sign ends it, but for those that names have.
+fn encoded_user_start(bytes: &[u8], end: usize) -> usize {
+    const USER_BYTES_MAX: usize = 64;
+    let mut start = end;
+    while start > 0 && end - start < USER_BYTES_MAX {
+        match &bytes[..start] {
+            [.., b'%', b'2', b'B' | b'b' | b'D' | b'd' | b'E' | b'e'] => start -= 3,
+            [.., b'%', b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F', b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F'] => break,
+            [.., byte] if byte.is_ascii_alphanumeric() || b"._+-".contains(byte) => start -= 1,
+            _ => break,
+        }
+    }
+    start
+}
+
 /// IPv4 and IPv6 addresses.
-pub(super) fn ip(bytes: &[u8], out: &mut Vec<Range<usize>>) {
+pub(super) fn ip(bytes: &[u8], check: IpCheck, out: &mut Vec<Range<usize>>) {
     static V4: LazyLock<Regex> = LazyLock::new(|| {
         constant(r"\b(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\b")
     });
-    ipv6(bytes, out);
+    ipv6(bytes, check, out);
     if memchr::memchr_iter(b'.', bytes).take(3).count() < 3 {
         return;
     }
     let addresses = V4.find_iter(bytes).map(|found| found.range());
-    out.extend(addresses.filter(|range| !is_version(bytes, range)));
+    let is_version = |range: &Range<usize>| {
+        is_version(bytes, range) || (check == IpCheck::NoNames && follows_product(&bytes[..range.start]))
+    };
+    out.extend(addresses.filter(|range| !is_version(range)));
+}
+
+/// Programs whose versions have four numbers at times: `nginx/1.2.3.4`. Other names may be hosts: `db/10.0.0.5` is how Java
+/// writes an address.
+const PRODUCTS: [&[u8]; 24] = [
+    b"nginx",
+    b"apache",
+    b"httpd",
+    b"openresty",
+    b"tomcat",
+    b"jetty",
+    b"iis",
+    b"php",
+    b"python",
+    b"ruby",
+    b"node",
+    b"java",
+    b"jdk",
+    b"curl",
+    b"okhttp",
+    b"chrome",
+    b"chromium",
+    b"firefox",
+    b"safari",
+    b"edge",
+    b"edg",
+    b"opr",
+    b"openssl",
+    b"electron",
+];
+
+/// Whether a text ends in a program's name and a slash.
+fn follows_product(before: &[u8]) -> bool {
+    let Some(before) = before.strip_suffix(b"/") else { return false };
+    let letters = before.iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let name = &before[before.len() - letters..];
+    PRODUCTS.iter().any(|product| name.eq_ignore_ascii_case(product))
 }
 
 /// Four numbers that are part of a longer dotted number, a browser's reduced version (`Chrome/126.0.0.0`: no host ends so), or
@@ -72,7 +141,7 @@ fn is_version(bytes: &[u8], range: &Range<usize>) -> bool {
 }
 
 /// Runs of hexadecimal digits, colons and dots that parse. A digit is asked for, because `Abc::Def` is a name in many languages.
-fn ipv6(bytes: &[u8], out: &mut Vec<Range<usize>>) {
+fn ipv6(bytes: &[u8], check: IpCheck, out: &mut Vec<Range<usize>>) {
     // Eight groups of four with colons, the last two as IPv4.
     const ADDRESS_BYTES_MAX: usize = 45;
     let mut resume = 0;
@@ -92,10 +161,18 @@ fn ipv6(bytes: &[u8], out: &mut Vec<Range<usize>>) {
         if text.len() > ADDRESS_BYTES_MAX || !text.bytes().any(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        if text.parse::<Ipv6Addr>().is_ok() {
+        let is_name = check == IpCheck::NoNames && is_short_scope(text);
+        if !is_name && text.parse::<Ipv6Addr>().is_ok() {
             out.push(run);
         }
     }
+}
+
+/// `12::30`, `bad::1`: two short groups are a time or a name in a program sooner than an address.
+fn is_short_scope(text: &str) -> bool {
+    text.split_once("::").is_some_and(|(head, tail)| {
+        (1..4).contains(&head.len()) && !head.contains(':') && !tail.is_empty() && !tail.contains([':', '.'])
+    })
 }
 
 /// The run of address characters that `at` is part of, not before `from`.
@@ -120,18 +197,42 @@ fn trim_run(bytes: &[u8], mut run: Range<usize>) -> Range<usize> {
     }
 }
 
-/// What stands between `//` and `@` in a URL.
+/// What stands between `//` and `@` in a URL. A password may hold an `@` itself; the last of the authority counts (but not where
+/// only the password is asked for: existing configurations expect the first).
 pub(super) fn url_auth(bytes: &[u8], part: UrlAuthPart, out: &mut Vec<Range<usize>>) {
-    static AUTH: LazyLock<Regex> =
-        LazyLock::new(|| constant(r#"//([^\s/@:?#"'<>\x00-\x1f]*)(?::([^\s/@"'<>\x00-\x1f]*))?@"#));
-    for captures in AUTH.captures_iter(bytes) {
-        let user = captures.get(1).map(|user| user.range());
-        let password = captures.get(2).map(|password| password.range());
-        match (part, user, password) {
-            (UrlAuthPart::UserAndPassword, Some(user), Some(password)) => out.push(user.start..password.end),
-            (UrlAuthPart::UserAndPassword, Some(user), None) => out.push(user),
-            (UrlAuthPart::Password, _, Some(password)) => out.push(password),
-            _ => {}
+    static SLASHES: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("//"));
+    let ends_password = |byte: &u8| byte.is_ascii_whitespace() || *byte < 0x20 || b"/@\"'<>".contains(byte);
+    let ends_user = |byte: &u8| ends_password(byte) || b":?#".contains(byte);
+    let until = |from: usize, ends: &dyn Fn(&u8) -> bool| {
+        bytes[from..].iter().position(ends).map_or(bytes.len(), |offset| from + offset)
+    };
+    let mut resume = 0;
+    for slashes in SLASHES.find_iter(bytes) {
+        let start = slashes + 2;
+        if start < resume {
+            continue;
+        }
+        let user_end = until(start, &ends_user);
+        let has_password = bytes.get(user_end) == Some(&b':');
+        let mut end = if has_password { until(user_end + 1, &ends_password) } else { user_end };
+        resume = end;
+        if bytes.get(end) != Some(&b'@') {
+            continue;
+        }
+        match part {
+            UrlAuthPart::Password if has_password => out.push(user_end + 1..end),
+            UrlAuthPart::Password => {}
+            UrlAuthPart::UserAndPassword => {
+                loop {
+                    let next = until(end + 1, &|byte| ends_password(byte) || b"?#".contains(byte));
+                    resume = next;
+                    if bytes.get(next) != Some(&b'@') {
+                        break;
+                    }
+                    end = next;
+                }
+                out.push(start..end);
+            }
         }
     }
 }

@@ -7,9 +7,9 @@ use memchr::memmem;
 use regex::bytes::Regex;
 
 use super::facts::has_password_word_but_token;
-use super::named_value::named_values;
+use super::named_value::{Reading, named_values};
 use super::names::{NameProfile, SensitiveNames};
-use super::{constant, tidy};
+use super::{BearerCheck, constant, tidy};
 
 /// A PEM body is not followed further than this: a 16 384-bit RSA key takes 12.6 KB.
 const PEM_BODY_BYTES_MAX: usize = 32 * 1024;
@@ -51,10 +51,23 @@ fn trim_line_ends(bytes: &[u8], mut range: Range<usize>) -> Range<usize> {
     range
 }
 
+/// Letters alone are a word of a language up to here: `the bearer of news`.
+const WORD_BYTES_MAX: usize = 15;
+
 /// `Bearer` with its token (RFC 6750 §2.1 alphabet).
-pub(super) fn bearer(bytes: &[u8], out: &mut Vec<Range<usize>>) {
+pub(super) fn bearer(bytes: &[u8], check: BearerCheck, out: &mut Vec<Range<usize>>) {
     static BEARER: LazyLock<Regex> = LazyLock::new(|| constant(r"\bbearer[ \t]+[a-z0-9._~+/-]+=*"));
-    out.extend(BEARER.find_iter(bytes).map(|found| found.range()));
+    let found = BEARER.find_iter(bytes).map(|found| found.range());
+    out.extend(
+        found.filter(|range| check == BearerCheck::Word || is_token(&bytes[range.start + b"bearer".len()..range.end])),
+    );
+}
+
+/// Whether what follows `Bearer` is no word of a language.
+fn is_token(after: &[u8]) -> bool {
+    let token = after.trim_ascii_start();
+    let word = token.strip_suffix(b".").unwrap_or(token);
+    word.len() > WORD_BYTES_MAX || word.iter().any(|byte| !byte.is_ascii_alphabetic() && *byte != b'-')
 }
 
 /// The whole text, if it speaks of a secret.
@@ -65,7 +78,7 @@ pub(super) fn password_text(text: &[u8], out: &mut Vec<Range<usize>>) {
     }
     let speaks_of_secret = || {
         let mut tokens = Vec::new();
-        bearer(text, &mut tokens);
+        bearer(text, BearerCheck::Word, &mut tokens);
         !tokens.is_empty()
     };
     if has_password_word_but_token(text) || TOKEN.is_match(text) || speaks_of_secret() {
@@ -77,7 +90,7 @@ pub(super) fn password_text(text: &[u8], out: &mut Vec<Range<usize>>) {
 pub(super) fn password_bytes(bytes: &[u8], out: &mut Vec<Range<usize>>) {
     static NAMES: LazyLock<SensitiveNames> = LazyLock::new(|| SensitiveNames::new(NameProfile::Compat));
     let before = out.len();
-    named_values(bytes, &NAMES, out);
-    bearer(bytes, out);
+    named_values(bytes, &NAMES, Reading::Pairs, out);
+    bearer(bytes, BearerCheck::Word, out);
     tidy(out, before);
 }

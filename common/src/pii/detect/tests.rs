@@ -73,7 +73,7 @@ fn numbers_of_devices_persons_and_accounts_are_found() {
     );
     check(&Detector::UsSsn, &[("ssn: 078-05-1120", &["078-05-1120"]), ("1078-05-1120", &[]), ("078-05-11201", &[])]);
     check(
-        &Detector::Iban,
+        &Detector::Iban(IbanCheck::Form),
         &[
             ("pay DE89370400440532013000 now", &["DE89370400440532013000"]),
             ("DE89 3704 0044 0532 0130 00 end", &["DE89 3704 0044 0532 0130 00"]),
@@ -106,7 +106,7 @@ fn network_addresses_are_found() {
         ],
     );
     check(
-        &Detector::Ip,
+        &Detector::Ip(IpCheck::Form),
         &[
             ("from 192.168.0.1:8080", &["192.168.0.1"]),
             ("[2001:db8::8a2e:370:7334]:443", &["2001:db8::8a2e:370:7334"]),
@@ -170,7 +170,10 @@ fn keys_and_tokens_are_found() {
             ("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----", &[]),
         ],
     );
-    check(&Detector::Bearer, &[("Authorization: bearer ab.c-d==, x", &["bearer ab.c-d=="]), ("forbearer x", &[])]);
+    check(
+        &Detector::Bearer(BearerCheck::Word),
+        &[("Authorization: bearer ab.c-d==, x", &["bearer ab.c-d=="]), ("forbearer x", &[])],
+    );
     check(
         &Detector::UrlAuth(UrlAuthPart::UserAndPassword),
         &[
@@ -244,9 +247,133 @@ fn values_of_sensitive_url_parameters_are_found() {
             ("sig=abc&x=1", &["abc"]),
             ("/p?user%5Bpassword%5D=x&user[password]=y", &["x", "y"]),
             ("token=[Filtered]&apiKey=", &[]),
+            ("key=value", &[]),
+            ("hash=abc failed", &[]),
+            ("?hash=abc", &["abc"]),
+            ("token=abc", &["abc"]),
             ("see token=abc", &[]),
         ],
     );
+}
+
+/// `redis://u:p@ss@host` became `redis://[auth]@ss@host`.
+#[test]
+fn a_password_in_a_url_may_hold_the_sign_that_ends_it() {
+    check(
+        &Detector::UrlAuth(UrlAuthPart::UserAndPassword),
+        &[
+            ("postgres://u:p@ss@host/db?x=a@b", &["u:p@ss"]),
+            ("http://u:p@host?mail=jane@example.com", &["u:p"]),
+            ("see //a@b@c and //x", &["a@b"]),
+        ],
+    );
+    check(&Detector::UrlAuth(UrlAuthPart::Password), &[("postgres://u:p@ss@host/db", &["p"])]);
+}
+
+/// `DE12AB34…`, a hash in capitals, became `[iban]`.
+#[test]
+fn the_check_digits_tell_an_account_from_a_hash() {
+    check(
+        &Detector::Iban(IbanCheck::Digits),
+        &[
+            ("DE12AB34CD56EF78AB12CD34EF56AB78", &[]),
+            (
+                "DE89370400440532013000 MT84MALT011000012345MTLCAST001S",
+                &["DE89370400440532013000", "MT84MALT011000012345MTLCAST001S"],
+            ),
+            ("DE89 3704 0044 0532 0130 00", &["DE89 3704 0044 0532 0130 00"]),
+        ],
+    );
+    check(
+        &Detector::Iban(IbanCheck::Form),
+        &[("DE12AB34CD56EF78AB12CD34EF56AB78", &["DE12AB34CD56EF78AB12CD34EF56AB78"])],
+    );
+}
+
+/// `jane%40example.com` stayed in the addresses of pages.
+#[test]
+fn mail_addresses_are_found_in_the_form_they_have_in_urls() {
+    check(
+        &Detector::EncodedEmail,
+        &[
+            ("https://h/?mail=jane%40example.com&x=1", &["jane%40example.com"]),
+            ("?next=%2Fp%3Fm%3Djane%2Bx.y%2540example.co.uk%26a", &["jane%2Bx.y%2540example.co.uk"]),
+            ("icon%402x.png %40user %40example.com a%40b", &[]),
+        ],
+    );
+}
+
+/// Cards with the blanks that web pages and tables put between groups stayed.
+#[test]
+fn cards_are_found_whatever_joins_their_groups() {
+    check(
+        &Detector::CreditCard(CardCheck::Luhn),
+        &[
+            ("4111\u{a0}1111\u{a0}1111\u{a0}1111", &["4111\u{a0}1111\u{a0}1111\u{a0}1111"]),
+            ("a 4111\u{202f}1111 1111  1111\u{a0}b", &["4111\u{202f}1111 1111  1111"]),
+            ("4111.1111.1111.1111.", &["4111.1111.1111.1111"]),
+            ("4111   1111 1111 1111 4.1.1.1.1", &[]),
+        ],
+    );
+    check(&Detector::CreditCard(CardCheck::Issuer), &[("4111.1111.1111.1111 4111  1111 1111 1111", &[])]);
+}
+
+/// `12::30` and `nginx/1.2.3.4` became `[ip]`.
+#[test]
+fn times_names_and_versions_are_no_addresses() {
+    check(
+        &Detector::Ip(IpCheck::NoNames),
+        &[
+            ("12::30 bad::1 nginx/1.2.3.4 PHP/8.1.2.3", &[]),
+            ("db.local/10.0.0.5:80 ::1 fe80::1 1:2::3", &["10.0.0.5", "::1", "fe80::1", "1:2::3"]),
+        ],
+    );
+    check(&Detector::Ip(IpCheck::Form), &[("bad::1 nginx/1.2.3.4", &["bad::1", "1.2.3.4"])]);
+}
+
+/// `the bearer of news` became `the Bearer [token] news`.
+#[test]
+fn a_bearer_of_something_carries_no_token() {
+    check(
+        &Detector::Bearer(BearerCheck::Token),
+        &[
+            ("the bearer of news; Bearer abc123 bearer a.b", &["Bearer abc123", "bearer a.b"]),
+            ("bearer ABCDEFGHIJKLMNOPQRST", &["bearer ABCDEFGHIJKLMNOPQRST"]),
+        ],
+    );
+}
+
+/// Tokens without a name before them stayed.
+#[test]
+fn tokens_are_known_by_their_form() {
+    let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+    check(
+        &Detector::KnownToken,
+        &[
+            (&format!("got {jwt}, x"), &[jwt]),
+            ("key AKIAABCDEFGHIJKLMNOP used", &["AKIAABCDEFGHIJKLMNOP"]),
+            (
+                "ghp_0123456789abcdefghij0123 gho_0123456789abcdefghij",
+                &["ghp_0123456789abcdefghij0123", "gho_0123456789abcdefghij"],
+            ),
+            ("github_pat_0123456789abcdefghij_x", &["github_pat_0123456789abcdefghij_x"]),
+            (
+                "xoxb-1234567890-abc sk_live_0123456789 glpat-0123456789abcdef_-",
+                &["xoxb-1234567890-abc", "sk_live_0123456789", "glpat-0123456789abcdef_-"],
+            ),
+            ("auth Basic dXNlcjpwYXNz now basic dXNlcjpwYXM=", &["dXNlcjpwYXNz", "dXNlcjpwYXM="]),
+            ("Basic authentication, basic functionality, Asia/Tokyo, task_live_0123456789, eyJh.b.c", &[]),
+        ],
+    );
+}
+
+/// Each of many `?sig=` looked through the next eight kilobytes: four seconds for a megabyte.
+#[test]
+fn a_parameter_that_holds_others_is_looked_at_once() {
+    let text = "?sig=".repeat(100_000);
+    assert_eq!(hits(&Detector::QueryParameter(strict_names()), &text), [&text[5..]]);
+    let urls = "//a:b@".repeat(100_000);
+    assert_eq!(hits(&Detector::UrlAuth(UrlAuthPart::UserAndPassword), &urls).len(), 100_000);
 }
 
 #[test]
@@ -283,22 +410,30 @@ fn all_detectors() -> Vec<Detector> {
         Detector::Mac,
         Detector::Uuid,
         Detector::Email,
-        Detector::Ip,
+        Detector::Ip(IpCheck::Form),
         Detector::CreditCard(CardCheck::Issuer),
         Detector::CreditCard(CardCheck::Luhn),
-        Detector::Iban,
+        Detector::Iban(IbanCheck::Form),
         Detector::UserPath(HomePath::Anywhere),
         Detector::UserPath(HomePath::AtRoot),
         Detector::PemKey,
         Detector::UrlAuth(UrlAuthPart::UserAndPassword),
         Detector::UrlAuth(UrlAuthPart::Password),
         Detector::UsSsn,
-        Detector::Bearer,
+        Detector::Bearer(BearerCheck::Word),
         Detector::Password,
         Detector::Cookies,
         Detector::NamedValue(strict_names()),
         Detector::NamedValue(Arc::new(SensitiveNames::new(NameProfile::Compat).and_containing(&["ü"]))),
         Detector::QueryParameter(strict_names()),
+        Detector::EncodedEmail,
+        Detector::Ip(IpCheck::NoNames),
+        Detector::Iban(IbanCheck::Digits),
+        Detector::Bearer(BearerCheck::Token),
+        Detector::KnownToken,
+        Detector::NamedLiteral(strict_names()),
+        Detector::NamedPhrase(strict_names()),
+        Detector::NamedPhrase(Arc::new(SensitiveNames::new(NameProfile::Strict).and_containing(&["badge"]))),
     ]
 }
 
@@ -355,6 +490,31 @@ fn telling_text() -> impl Strategy<Value = String> {
         "x/",
         "auth: ",
         "API_KEY",
+        "--",
+        "--password ",
+        "<pwd>",
+        "</",
+        ">",
+        "otp",
+        "badge",
+        " is ",
+        "hunter2",
+        ",",
+        "Authorization: ",
+        "Cookie: ",
+        "session=",
+        "Some(",
+        "u'",
+        "\\",
+        "eyJhbGciOiJIUzI1NiJ9",
+        ".eyJzdWIiOiIxIn0",
+        "Basic ",
+        "dXNlcjpwYXNz",
+        "%40",
+        ";s:6:",
+        "\u{a0}",
+        "|\n",
+        "  ",
     ]);
     prop::collection::vec(prop_oneof![4 => pieces.prop_map(str::to_owned), 1 => ".{0,6}"], 0..14)
         .prop_map(|p| p.concat())

@@ -69,6 +69,15 @@ fn a_text_keeps_what_is_no_secret() {
         ("unexpected token ; in line 4", "unexpected token ; in line 4"),
         ("can't open /home/eve/x.txt", "can't open /home/[user]/x.txt"),
         ("write to eve@example.org", "write to [email]"),
+        ("run --password hunter2 now", "run --password [Filtered] now"),
+        ("password is hunter2", "password is [Filtered]"),
+        ("key AKIAABCDEFGHIJKLMNOP", "key [token]"),
+        ("token=ghp_0123456789abcdefghij!rest end", "token=[token][Filtered] end"),
+        ("see /reset?mail=eve%40example.org&x=1", "see /reset?mail=[email]&x=1"),
+        ("the bearer of news at 12::30", "the bearer of news at 12::30"),
+        ("Authorization: Bearer abc123 sent", "Authorization: Bearer [token] sent"),
+        ("TokenExpiredError: jwt expired", "TokenExpiredError: jwt expired"),
+        ("build DE12AB34CD56EF78AB12CD34EF56AB78", "build DE12AB34CD56EF78AB12CD34EF56AB78"),
     ] {
         let event = json!({
             "exception": {"values": [{"type": "E", "value": text}]}, "logentry": {"formatted": text},
@@ -81,6 +90,19 @@ fn a_text_keeps_what_is_no_secret() {
             assert_eq!(at(&event, path), expected, "{path}");
         }
     }
+}
+
+/// `if token == self.token:` lost its second half.
+#[test]
+fn source_lines_lose_literals_and_keep_their_code() {
+    let frame = json!({"function": "f", "pre_context": ["if token == self.token:", "  password = 'hunter2'"],
+        "context_line": "user.password = request.form['password']", "post_context": ["  token: string", "key = 'AKIAABCDEFGHIJKLMNOP'"]});
+    let event = json!({"exception": {"values": [{"type": "E", "stacktrace": {"frames": [frame]}}]}});
+    let event = scrubbed(&strict(), &event);
+    let frame = at(&event, "exception/values/0/stacktrace/frames/0");
+    assert_eq!(frame["pre_context"], json!(["if token == self.token:", "  password = '[Filtered]'"]));
+    assert_eq!(frame["context_line"], "user.password = request.form['password']");
+    assert_eq!(frame["post_context"], json!(["  token: string", "key = '[token]'"]));
 }
 
 #[test]

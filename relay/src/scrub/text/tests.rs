@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use picket_common::pii::detect::{CardCheck, Case, CustomPattern, HomePath, KeyPattern, NameProfile, SensitiveNames};
+use picket_common::pii::detect::{
+    BearerCheck, CardCheck, Case, CustomPattern, HomePath, IpCheck, KeyPattern, NameProfile, SensitiveNames,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -34,8 +36,10 @@ fn meta_of(redacted: &RedactedText) -> Meta {
 
 #[test]
 fn spans_are_replaced_with_exact_byte_offsets() {
-    let rules =
-        [text_rule("@email", Detector::Email, with_text("[email]")), text_rule("@ip", Detector::Ip, Redaction::Mask)];
+    let rules = [
+        text_rule("@email", Detector::Email, with_text("[email]")),
+        text_rule("@ip", Detector::Ip(IpCheck::Form), Redaction::Mask),
+    ];
     let redacted = run("für a@b.de und 10.0.0.1: ok", &rules).unwrap();
     let text = redacted.text.clone().unwrap();
     assert_eq!(text, "für [email] und ********: ok");
@@ -60,7 +64,8 @@ fn masks_count_characters_and_hashes_have_forty_digits() {
 
 #[test]
 fn removed_spans_leave_an_empty_range_where_they_were() {
-    let redacted = run("a 10.0.0.1 b 10.0.0.2", &[text_rule("@ip", Detector::Ip, Redaction::Remove)]).unwrap();
+    let redacted =
+        run("a 10.0.0.1 b 10.0.0.2", &[text_rule("@ip", Detector::Ip(IpCheck::Form), Redaction::Remove)]).unwrap();
     assert_eq!(redacted.text.as_deref(), Some("a  b "));
     assert_eq!(
         redacted.remarks,
@@ -137,7 +142,7 @@ fn remarks_from_before_are_kept_and_moved() {
         original_length: Some(400),
         ..Meta::default()
     };
-    let rules = [text_rule("@ip", Detector::Ip, with_text("[ip]"))];
+    let rules = [text_rule("@ip", Detector::Ip(IpCheck::Form), with_text("[ip]"))];
     let redacted = redact("at 10.0.0.1 ...", Some(&meta), rules.iter()).unwrap();
     assert_eq!(redacted.text.as_deref(), Some("at [ip] ..."));
     assert_eq!(
@@ -163,12 +168,12 @@ fn some_rules() -> Vec<CompiledRule> {
     let names = Arc::new(SensitiveNames::new(NameProfile::Strict));
     vec![
         text_rule("a", Detector::Email, with_text("[email]")),
-        text_rule("b", Detector::Ip, Redaction::Remove),
+        text_rule("b", Detector::Ip(IpCheck::Form), Redaction::Remove),
         text_rule("c", Detector::CreditCard(CardCheck::Issuer), Redaction::Mask),
         text_rule("d", Detector::NamedValue(names), with_text("[Filtered]")),
         pattern("e", "[xü]+", Redaction::Hash),
         pattern("ee", "日1|01", Redaction::Remove),
-        text_rule("f", Detector::Bearer, with_text("Bearer [token]")),
+        text_rule("f", Detector::Bearer(BearerCheck::Word), with_text("Bearer [token]")),
     ]
 }
 

@@ -1,70 +1,96 @@
-//! Pairs inside of texts: `password=…`, `token: …`, `"secret": "…"`, `?api_key=…`. Only the value is a hit.
+//! Pairs inside of texts: `password=…`, `token: …`, `"secret": "…"`. Only the value is a hit.
 //!
 //! A scanner, not a pattern: it stops at each `=` and `:`, looks back for a name and, if that is sensitive, ahead for the end
-//! of the value. Nothing is looked at twice but the names, whose length is bounded.
+//! of the value ([`value`]). Nothing is looked at twice but the names, whose length is bounded.
+//!
+//! In texts that people read, a name before a colon may be a title (`TokenExpiredError: …`, `myapp.auth: …`). In source text most of
+//! what follows a name is code: only literals are secrets there, and settings such as shells and their like have (`password=hunter2`).
+
+mod header;
+mod phrase;
+mod plain;
+mod value;
 
 use std::ops::Range;
 
-use super::names::SensitiveNames;
+use super::cookie::is_unmistakable_session_cookie;
+use super::names::{SensitiveNames, has_strict_part, is_strict_name};
+pub(super) use phrase::named_phrases;
+pub(super) use plain::is_plain;
+use value::{literal_after, setting_after, value_after};
 
 /// How far back a name may begin.
 const NAME_BYTES_MAX: usize = 64;
 
-/// How far a value is followed. What is longer is cut there, and what remains is looked at as text.
-const VALUE_BYTES_MAX: usize = 8 * 1024;
+/// What kind of text it is, and with it how much is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Pairs only, as existing configurations expect it.
+    Pairs,
+    /// A text: pairs that are no titles, headers, session cookies.
+    Text,
+    /// A line of a program: literals and settings.
+    Source,
+}
 
-/// Values that say that there is none, or that it has been taken out.
-const PLAIN_VALUES: [&[u8]; 9] =
-    [b"true", b"false", b"null", b"none", b"nil", b"undefined", b"[filtered]", b"[redacted]", b"********"];
+/// A name before a separator.
+pub(super) struct Name {
+    /// Where; may be empty.
+    range: Range<usize>,
+    /// Whether a quote or bracket stands between it and the separator.
+    is_quoted: bool,
+}
 
-/// What the built-in rules put in the place of what they find.
-const REPLACEMENTS: [&[u8]; 15] = [
-    b"[Filtered]",
-    b"[ip]",
-    b"[email]",
-    b"[creditcard]",
-    b"[iban]",
-    b"[imei]",
-    b"[mac]",
-    b"[uuid]",
-    b"[pemkey]",
-    b"[auth]",
-    b"[us-ssn]",
-    b"[user]",
-    b"[password]",
-    b"[token]",
-    b"[Redacted]",
-];
+/// Names of public things in which a sensitive word stands.
+const PUBLIC_NAMES: [&[u8]; 1] = [b"publickeytoken"];
 
-/// Words that announce credentials in a header (RFC 9110 §11.1): the value is what follows.
-const SCHEMES: [&[u8]; 6] = [b"basic", b"bearer", b"digest", b"negotiate", b"token", b"apikey"];
+/// How the names of errors end.
+const ERROR_ENDINGS: [&[u8]; 8] =
+    [b"error", b"errors", b"exception", b"warning", b"failure", b"fault", b"interrupt", b"timeout"];
 
-/// Names that mean a credential in a URL, though not elsewhere.
-const PARAMETER_NAMES: [&[u8]; 10] = [
-    b"key",
-    b"sig",
-    b"signature",
-    b"hmac",
-    b"hash",
-    b"x-amz-signature",
-    b"x-amz-credential",
-    b"x-goog-signature",
-    b"email",
-    b"phone",
-];
+/// The last parts of dotted names that are those of modules and loggers, not of settings.
+const MODULE_WORDS: [&[u8]; 9] = [b"auth", b"oauth", b"jwt", b"csrf", b"xsrf", b"mfa", b"sess", b"cookie", b"cookies"];
+
+/// Words before `token` in what parsers say.
+const PARSER_WORDS: [&[u8]; 5] = [b"unexpected", b"expected", b"unrecognized", b"unrecognised", b"near"];
+
+/// Words that say what is the matter, after a colon.
+const STATES: [&[u8]; 10] =
+    [b"invalid", b"expired", b"missing", b"required", b"failed", b"ok", b"empty", b"unknown", b"denied", b"disabled"];
+
+/// A longer run of letters is no word but may be a token.
+const WORD_BYTES_MAX: usize = 15;
+
+/// A shorter value of the cookie `session` is a number or word, not what logs a user in.
+const SESSION_BYTES_MIN: usize = 16;
 
 /// Values after `name=`, `name:`, `name =>`, quoted or not.
-pub(super) fn named_values(bytes: &[u8], names: &SensitiveNames, out: &mut Vec<Range<usize>>) {
+pub(super) fn named_values(bytes: &[u8], names: &SensitiveNames, reading: Reading, out: &mut Vec<Range<usize>>) {
     let mut resume = 0;
     for separator in memchr::memchr2_iter(b'=', b':', bytes) {
         if separator < resume || is_scope_or_scheme(bytes, separator) {
             continue;
         }
         let name = name_before(bytes, separator);
-        if name.is_empty() || !names.contains_bytes(name) {
+        if name.range.is_empty() {
             continue;
         }
-        let value = value_after(bytes, separator + 1);
+        if reading == Reading::Text
+            && let Some(end) = header::credentials(bytes, &name, separator, names, out)
+        {
+            resume = end;
+            continue;
+        }
+        if !is_secret(bytes, &name, separator, names, reading) {
+            continue;
+        }
+        let value = match reading {
+            Reading::Source => match literal_after(bytes, separator).or_else(|| setting_after(bytes, separator)) {
+                Some(literal) if !is_strict_name(&bytes[literal.clone()]) => literal,
+                _ => continue,
+            },
+            _ => value_after(bytes, separator, name.range.start),
+        };
         resume = value.end;
         if !is_plain(&bytes[value.clone()]) {
             out.push(value);
@@ -83,133 +109,97 @@ const fn is_name_byte(byte: u8) -> bool {
 }
 
 /// The name that ends before a separator: spaces, a bracket (`['name'] =>`) and a quote, escaped or not, may stand between.
-fn name_before(bytes: &[u8], separator: usize) -> &[u8] {
+fn name_before(bytes: &[u8], separator: usize) -> Name {
     let floor = separator.saturating_sub(NAME_BYTES_MAX);
     let mut end = separator;
     end = skip_back(bytes, floor, end, |byte| matches!(byte, b' ' | b'\t'));
+    let unquoted_end = end;
     end = skip_back(bytes, floor, end, |byte| byte == b']');
     end = skip_back(bytes, floor, end, |byte| matches!(byte, b'"' | b'\'' | b'`'));
     end = skip_back(bytes, floor, end, |byte| byte == b'\\');
     let start = skip_back(bytes, floor, end, is_name_byte);
-    &bytes[start..end]
+    Name { range: start..end, is_quoted: end < unquoted_end }
 }
 
-fn skip_back(bytes: &[u8], floor: usize, mut end: usize, skipped: impl Fn(u8) -> bool) -> usize {
+pub(super) fn skip_back(bytes: &[u8], floor: usize, mut end: usize, skipped: impl Fn(u8) -> bool) -> usize {
     while end > floor && skipped(bytes[end - 1]) {
         end -= 1;
     }
     end
 }
 
-/// The value that begins after a separator, without its quotes.
-fn value_after(bytes: &[u8], from: usize) -> Range<usize> {
-    let limit = bytes.len().min(from + VALUE_BYTES_MAX);
-    let skip = |at: usize, skipped: &[u8]| {
-        bytes[at..limit].iter().position(|byte| !skipped.contains(byte)).map_or(limit, |offset| at + offset)
-    };
-    // `==`, `=>`, `:=`, then space.
-    let start = skip(skip(from, b"=>"), b" \t");
-    let quote_at = skip(start, b"\\");
-    match bytes[..limit].get(quote_at) {
-        Some(&quote @ (b'"' | b'\'' | b'`')) => {
-            let value_start = quote_at + 1;
-            value_start..closing_quote(&bytes[..limit], value_start, quote, quote_at - start)
+fn is_secret(bytes: &[u8], name: &Name, separator: usize, names: &SensitiveNames, reading: Reading) -> bool {
+    let text = &bytes[name.range.clone()];
+    if !names.contains_bytes(text) {
+        return reading == Reading::Text && is_session(bytes, text, separator);
+    }
+    if reading == Reading::Pairs || names.adds(text) {
+        return true;
+    }
+    let is_public = PUBLIC_NAMES.iter().any(|public| text.eq_ignore_ascii_case(public));
+    !is_public && !is_title(bytes, name, separator, names)
+}
+
+/// The name of a session's cookie that means nothing else, or `session=` before something long enough to be one.
+fn is_session(bytes: &[u8], name: &[u8], separator: usize) -> bool {
+    if name.eq_ignore_ascii_case(b"session") && bytes[separator] == b'=' {
+        let value = &bytes[separator + 1..];
+        let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+/=-".contains(byte);
+        let len = value.iter().take_while(|byte| of_token(byte)).count();
+        return len >= SESSION_BYTES_MIN && value[..len].iter().any(u8::is_ascii_digit);
+    }
+    is_unmistakable_session_cookie(name)
+}
+
+/// Whether what stands before a colon is the title of what follows: the name of an error or module, or what a parser met.
+fn is_title(bytes: &[u8], name: &Name, separator: usize, names: &SensitiveNames) -> bool {
+    let text = &bytes[name.range.clone()];
+    if bytes[separator] != b':' || name.is_quoted {
+        return false;
+    }
+    let ends_with =
+        |ending: &[u8]| text.len() >= ending.len() && text[text.len() - ending.len()..].eq_ignore_ascii_case(ending);
+    if ERROR_ENDINGS.into_iter().any(ends_with) {
+        return true;
+    }
+    let last = text.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
+    let is_dotted = last.len() < text.len();
+    if is_dotted && (!names.contains_bytes(last) || MODULE_WORDS.iter().any(|word| last.eq_ignore_ascii_case(word))) {
+        return true;
+    }
+    let follows_blank = bytes.get(separator + 1).is_some_and(u8::is_ascii_whitespace);
+    if !follows_blank || has_strict_part(last) {
+        return false;
+    }
+    let before = bytes[..name.range.start].trim_ascii_end();
+    let of_parser =
+        |word: &&[u8]| before.len() >= word.len() && before[before.len() - word.len()..].eq_ignore_ascii_case(word);
+    PARSER_WORDS.iter().any(of_parser) || is_prose(&bytes[separator + 1..], 2)
+}
+
+/// Whether a text begins with this many words of a language, or with one that says what is the matter.
+fn is_prose(text: &[u8], count: usize) -> bool {
+    let mut rest = text.trim_ascii_start();
+    for position in 0..count {
+        let len = rest.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'\'').count();
+        let word = &rest[..len];
+        let is_state = STATES.iter().any(|state| word.eq_ignore_ascii_case(state));
+        let follows = rest.get(len);
+        let ends = follows.is_none_or(|byte| byte.is_ascii_whitespace() || b".,;:!?)".contains(byte));
+        let is_small = len > 0 && word[1..].iter().all(|byte| !byte.is_ascii_uppercase());
+        if !ends || !is_small || len > WORD_BYTES_MAX {
+            return false;
         }
-        Some(b'[' | b'{') if quote_at == start => {
-            let word = start..bare_word_end(&bytes[..limit], start);
-            match is_cut_replacement(&bytes[word.clone()]) {
-                true => word,
-                false => start..closing_bracket(&bytes[..limit], start),
-            }
+        if is_state || position + 1 == count {
+            return true;
         }
-        _ => start..bare_end(&bytes[..limit], start),
-    }
-}
-
-/// The quote that closes: escaped as often as the one that opened, so that JSON inside of JSON is read on its own level.
-fn closing_quote(bytes: &[u8], from: usize, quote: u8, escapes: usize) -> usize {
-    for offset in memchr::memchr_iter(quote, &bytes[from..]) {
-        let at = from + offset;
-        let escapes_here = bytes[from..at].iter().rev().take_while(|&&byte| byte == b'\\').count();
-        let closes = if escapes == 0 { escapes_here % 2 == 0 } else { escapes_here <= escapes };
-        if closes {
-            return at - escapes.min(escapes_here);
+        if !follows.is_some_and(|&byte| matches!(byte, b' ' | b',')) {
+            return false;
         }
+        rest = rest[len + 1..].trim_ascii_start();
     }
-    bytes.len()
+    true
 }
 
-/// The end of an array or object, quotes not regarded; the end of the text if it is not closed.
-fn closing_bracket(bytes: &[u8], start: usize) -> usize {
-    let mut depth = 0_usize;
-    for (offset, &byte) in bytes[start..].iter().enumerate() {
-        match byte {
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' if depth == 1 => return start + offset + 1,
-            b']' | b'}' => depth -= 1,
-            _ => {}
-        }
-    }
-    bytes.len()
-}
-
-fn bare_word_end(bytes: &[u8], start: usize) -> usize {
-    let ends = |byte: &u8| byte.is_ascii_whitespace() || *byte < 0x20 || b",;&\"'`)]}<>|".contains(byte);
-    bytes[start..].iter().position(ends).map_or(bytes.len(), |offset| start + offset)
-}
-
-/// The end of a value without quotes: a word, or a scheme and its credentials.
-fn bare_end(bytes: &[u8], start: usize) -> usize {
-    let end = bare_word_end(bytes, start);
-    let word = &bytes[start..end];
-    if !SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme)) || bytes.get(end) != Some(&b' ') {
-        return end;
-    }
-    if word.eq_ignore_ascii_case(b"digest") {
-        // A list of parameters: the rest of the line.
-        return memchr::memchr2(b'\r', b'\n', &bytes[end..]).map_or(bytes.len(), |offset| end + offset);
-    }
-    match bytes.get(end + 1) {
-        Some(b'[') => closing_bracket(bytes, end + 1),
-        _ => bare_word_end(bytes, end + 1),
-    }
-}
-
-/// A replacement that was cut to the length of what it replaced, as in attachments.
-fn is_cut_replacement(value: &[u8]) -> bool {
-    value.len() >= 2 && REPLACEMENTS.iter().any(|text| text.starts_with(value))
-}
-
-/// Nothing, a constant, or a replacement of our own.
-fn is_plain(value: &[u8]) -> bool {
-    let credentials = value.strip_prefix(b"Bearer ").unwrap_or(value);
-    let masked = value.iter().all(|&byte| byte == b'*');
-    let replaced = credentials.len() <= 16
-        && credentials.starts_with(b"[")
-        && credentials.ends_with(b"]")
-        && credentials[1..credentials.len() - 1].iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
-    masked
-        || replaced
-        || is_cut_replacement(value)
-        || PLAIN_VALUES.iter().any(|plain| value.eq_ignore_ascii_case(plain))
-}
-
-/// Values of URL parameters by name: `?name=value`, `&name=value`, and `name=value` at the start of a text.
-pub(super) fn query_parameters(bytes: &[u8], names: &SensitiveNames, out: &mut Vec<Range<usize>>) {
-    for equals in memchr::memchr_iter(b'=', bytes) {
-        let floor = equals.saturating_sub(NAME_BYTES_MAX);
-        let start = skip_back(bytes, floor, equals, |byte| is_name_byte(byte) || matches!(byte, b'%' | b'[' | b']'));
-        let opened = start == 0 || matches!(bytes[start - 1], b'?' | b'&' | b';' | b'#');
-        let name = &bytes[start..equals];
-        let known = || PARAMETER_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known));
-        if !opened || name.is_empty() || !(names.contains_bytes(name) || known()) {
-            continue;
-        }
-        let ends = |byte: &u8| byte.is_ascii_whitespace() || *byte < 0x20 || b"&#;\"'<>`".contains(byte);
-        let limit = bytes.len().min(equals + 1 + VALUE_BYTES_MAX);
-        let end = bytes[equals + 1..limit].iter().position(ends).map_or(limit, |offset| equals + 1 + offset);
-        if !is_plain(&bytes[equals + 1..end]) {
-            out.push(equals + 1..end);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
