@@ -45,17 +45,23 @@ fn template() -> Value {
         "context_line": "PLANT", "pre_context": ["PLANT", "PLANT"], "post_context": ["PLANT"],
         "vars": { "password": "SECRET", "text": "PLANT", "nested": { "api_key": "SECRET", "list": ["PLANT"] } },
     });
+    let page = json!({ "function": "pay", "filename": "https://shop.example/pay.js",
+        "abs_path": "https://shop.example/reset?token=PLANTED&next=/x/y" });
+    // Deeper than any field may be: it becomes a text.
+    let deep = |innermost: Value| (0..9).fold(innermost, |inner, _| json!({ "a": inner }));
+    let too_deep = deep(json!({ "password": "SECRET", "note": "PLANT", "list": ["PLANT", { "api_key": "SECRET" }] }));
     json!({
         "platform": "python", "level": "error", "message": "PLANT",
         "logentry": { "formatted": "PLANT", "message": "PLANT", "params": ["PLANT", { "secret": "SECRET" }] },
         "exception": { "values": [{
-            "type": "PaymentError", "value": "PLANT", "stacktrace": { "frames": [frame] },
+            "type": "PaymentError", "value": "PLANT", "stacktrace": { "frames": [frame, page, { "function": "deep", "vars": too_deep }] },
             "mechanism": { "type": "generic", "handled": false, "description": "PLANT", "data": { "token": "SECRET", "note": "PLANT" } },
         }] },
         "threads": { "values": [{ "id": 1, "name": "PLANT", "stacktrace": { "frames": [frame] } }] },
         "stacktrace": { "frames": [frame] },
         "breadcrumbs": { "values": [
             { "category": "http", "message": "PLANT", "data": { "url": "PLANT", "password": "SECRET", "deep": { "x": ["PLANT"] } } },
+            { "category": "deep", "data": too_deep },
         ] },
         "request": {
             "url": "PLANT", "method": "POST", "query_string": [["api_key", "SECRET"], ["page", "PLANT"]],
@@ -66,9 +72,9 @@ fn template() -> Value {
         },
         "user": { "id": "42", "username": "PLANT", "name": "PLANT", "data": { "secret": "SECRET", "note": "PLANT" }, "extra": "PLANT" },
         "tags": { "note": "PLANT", "password": "SECRET" },
-        "extra": { "marker": MARKER, "note": "PLANT", "password": "SECRET", "deep": { "a": [{ "auth": "SECRET", "b": "PLANT" }] }, "text": "PLANT" },
+        "extra": { "marker": MARKER, "note": "PLANT", "password": "SECRET", "deep": { "a": [{ "auth": "SECRET", "b": "PLANT" }] }, "text": "PLANT", "too_deep": too_deep },
         "contexts": {
-            "shop": { "note": "PLANT", "secret": "SECRET" }, "device": { "name": "PLANT" },
+            "shop": { "note": "PLANT", "secret": "SECRET" }, "too_deep": too_deep, "device": { "name": "PLANT" },
             "trace": { "trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331", "data": { "note": "PLANT" } },
             "response": { "headers": [["Set-Cookie", "PLANT"]], "cookies": [["sid_token", "SECRET"]] },
         },
@@ -80,7 +86,8 @@ fn template() -> Value {
             "image_addr": "0x1000", "debug_id": "494f3aea-88fa-4296-9644-fa8ef5d139b6",
         }] },
         "unknown_to_all": { "password": "SECRET", "note": "PLANT" }, "unknown_text": "PLANT",
-        "_meta": { "extra": { "note": { "": { "val": "PLANT", "rem": [["PLANT", "x"]] } } } },
+        "_meta": { "extra": { "note": { "": { "val": "PLANT", "rem": [["PLANT", "x"], ["!limit", "s", 0, 9]],
+            "err": ["PLANT", ["invalid_data", { "password": "SECRET", "reason": "PLANT" }]] } } } },
     })
 }
 

@@ -139,7 +139,8 @@ impl Trimming<'_> {
         let node = self.meta.node(path);
         node.clear_children();
         // Texts about a container don't apply to its JSON text.
-        node.meta.remarks.push(Remark::span(LIMIT, RemarkKind::Substituted, 0, text.len()));
+        // No range: that would say that it is redacted, and it holds whatever the container held.
+        node.meta.remarks.push(Remark::whole(LIMIT, RemarkKind::Substituted));
         *value = Value::from(text);
     }
 
@@ -278,6 +279,6 @@ mod tests {
     fn what_is_too_deep_becomes_its_json_text() {
         let (json, meta) = trimmed_bag(r#"{"a":{"b":{"c":{"d":1}},"e":[]}}"#, 1000, 3);
         assert_eq!(json, r#"{"a":{"b":"{\"c\":{\"d\":1}}","e":[]}}"#);
-        assert_eq!(meta, r#"{"a":{"b":{"":{"rem":[["!limit","s",0,13]]}}}}"#);
+        assert_eq!(meta, r#"{"a":{"b":{"":{"rem":[["!limit","s"]]}}}}"#);
     }
 }

@@ -94,11 +94,7 @@ impl Scrubber {
         if self.profile() == ScrubProfile::Compat {
             return Vec::new();
         }
-        let text = Frame { key: KeyId::OTHER, index: None, types: TypeSet::of(ValueType::String) };
-        let mut found = Vec::new();
-        self.plan().match_paths(&[text], Sensitivity::True, &mut found);
-        let applying = self.plan().applying(&found);
-        applying.rules[applying.advanced..].iter().map(|planned| &planned.rule).collect()
+        self.plan().rules_of_any_text().into_iter().map(|planned| &planned.rule).collect()
     }
 
     /// The rules for one kind of a minidump's parts.

@@ -10,7 +10,8 @@
 //! | `scrubber` | a project's settings, compiled |
 //! | `plan` | which rules apply to a value |
 //! | `schema` | what may be touched, per field |
-//! | `walk` | the walk over a payload; `graphql`, `key_cache` serve it |
+//! | `walk` | the walk over a payload; `graphql`, `key_cache`, `fields` serve it |
+//! | `belief` | which annotations of a client are believed |
 //! | [`text`] | rules on one text |
 //! | `file` | which rules apply to the bytes of a file |
 //! | `kind` | which types of items are kept, and how each is scrubbed |
@@ -24,7 +25,9 @@
 //! - settings that can't be compiled refuse the request; nothing passes unscrubbed for that;
 //! - no value of a payload gets into a log or an error.
 
+mod belief;
 pub mod dry_run;
+mod fields;
 mod file;
 mod file_kind;
 mod graphql;

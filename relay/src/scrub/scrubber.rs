@@ -5,11 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use picket_common::pii::{PiiError, ScrubProfile, ScrubSettings, compile};
 use picket_common::tree::{Document, MetaTree, Path};
 
+use super::belief::leave_what_is_believed;
 use super::graphql;
 use super::key_cache::KeyCache;
 use super::plan::Plan;
 use super::schema::{self, Field};
-use super::walk::{Place, Spot, Walk, forget_what_names_no_rule};
+use super::walk::{Place, Spot, Walk};
 
 /// Compiled settings. Made once for each version of them, shared by all requests.
 #[derive(Debug)]
@@ -101,7 +102,9 @@ impl Scrubber {
         let mut keys = self.spare_keys().pop().unwrap_or_else(KeyCache::new);
         let mut walk = Walk::new(&self.plan, self.profile, &mut keys);
         let Document { value, meta } = document;
-        forget_what_names_no_rule(meta);
+        if !meta.is_empty() {
+            leave_what_is_believed(meta, Some(value), &self.plan);
+        }
         let root = Path::ROOT;
         let known = (!meta.is_empty()).then_some(&*meta);
         walk.value(value, Place::root(&root, known), spot);

@@ -2,11 +2,13 @@
 
 mod any_event;
 mod compat;
+mod leaks;
 mod secrets;
 mod stage;
 mod walk;
 
 use picket_common::pii::{ScrubProfile, ScrubSettings};
+use picket_common::timestamp::Timestamp;
 use picket_common::tree::{Document, PythonFloats};
 use serde_json::{Value, json};
 

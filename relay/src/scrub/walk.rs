@@ -9,6 +9,9 @@
 //! - walking a second time changes nothing;
 //! - depth is that of the tree, which is bounded where it is read.
 
+mod image_path;
+mod originals;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -27,9 +30,6 @@ const PLAIN_VALUES: [&str; 5] = ["", "true", "false", "null", "undefined"];
 
 /// Card numbers begin here.
 const SMALLEST_CARD_NUMBER: u64 = 1_000_000_000_000;
-
-/// Longest id of a rule that is kept of annotations that a client sent.
-const MAX_RULE_ID_BYTES: usize = 100;
 
 /// A walk under way.
 pub(super) struct Walk<'p> {
@@ -214,17 +214,22 @@ impl<'p> Walk<'p> {
         applying
     }
 
+    /// The rules that run now.
+    fn rules_of_part<'a>(&self, applying: &'a Applying<'p>) -> &'a [&'p PlannedRule] {
+        match self.part {
+            Part::All => &applying.rules,
+            Part::Advanced => &applying.rules[..applying.advanced],
+            Part::Defaults => &applying.rules[applying.advanced..],
+        }
+    }
+
     /// `key_bits` are those of the rules that the value's key makes apply.
     fn apply(&mut self, value: &mut Value<'_>, place: Place<'_>, spot: Spot, key_bits: u64) -> Fate {
         if spot.access == Sensitivity::False {
             return Fate::Kept;
         }
         let applying = self.applying(spot.access);
-        let rules = match self.part {
-            Part::All => &applying.rules[..],
-            Part::Advanced => &applying.rules[..applying.advanced],
-            Part::Defaults => &applying.rules[applying.advanced..],
-        };
+        let rules = self.rules_of_part(&applying);
         if rules.is_empty() {
             return Fate::Kept;
         }
@@ -241,7 +246,7 @@ impl<'p> Walk<'p> {
                 }
                 let by_key = by_key.filter(|_| !PLAIN_VALUES.iter().any(|plain| text.eq_ignore_ascii_case(plain)));
                 let redacted = match spot.shape {
-                    Shape::ImagePath => redact_image_path(text, meta, rules, by_key),
+                    Shape::ImagePath => self.image_path(text, meta, &applying, by_key),
                     _ => redact_text(text, meta, rules, by_key),
                 };
                 let Some(redacted) = redacted else { return Fate::Kept };
@@ -338,45 +343,6 @@ impl<'p> Walk<'p> {
         let below = Place { path: &path, key: Some(key), index: None, known: said.as_ref().or(before) };
         self.value(value, below, spot.at_key(key, self.profile));
     }
-
-    /// Scrubs the original values that annotations keep, as if they stood where they were. `value` is what stands there now.
-    pub(super) fn originals(&mut self, node: &mut MetaTree, value: Option<&Value<'_>>, key: Option<&str>, spot: Spot) {
-        // What was not fit to be stored can be anything, so the strict profile looks at it wherever it was.
-        let spot = match self.profile {
-            ScrubProfile::Strict => Spot { access: Sensitivity::True, ..spot },
-            ScrubProfile::Compat => spot,
-        };
-        let path = Path::ROOT;
-        let place = Place { path: &path, key, index: None, known: None };
-        if let Some(original) = &mut node.meta.original_value {
-            self.value(original, place, spot);
-        }
-        for (_, datum) in node.meta.errors.iter_mut().flat_map(|error| &mut error.data) {
-            self.value(datum, place, Spot { shape: Shape::Any, ..spot });
-        }
-        let frame_key = self.key_facts(key).id;
-        self.frames.push(Frame { key: frame_key, index: None, types: spot.types });
-        for (segment, child) in node.children_mut() {
-            let index = segment.parse::<usize>().ok();
-            match (value, index) {
-                (Some(Value::Array(elements)), Some(index)) => {
-                    let element = elements.get(index);
-                    match element.and_then(pair_key).zip(child.child_mut("1")) {
-                        Some((key, below)) => {
-                            let value = element.and_then(|pair| pair.as_array()?.get(1));
-                            self.originals(below, value, Some(key), spot.at_key(key, self.profile));
-                        }
-                        None => self.originals(child, element, None, spot.at_index(self.profile)),
-                    }
-                }
-                _ => {
-                    let below = value.and_then(|value| value.get(segment));
-                    self.originals(child, below, Some(segment), spot.at_key(segment, self.profile));
-                }
-            }
-        }
-        self.frames.pop();
-    }
 }
 
 /// What became of a value.
@@ -434,35 +400,4 @@ fn redact_text(text: &str, meta: Option<&Meta>, rules: &[&PlannedRule], by_key: 
         }
         removed => removed,
     }
-}
-
-/// As [`redact_text`], but the file name stays: symbols are found by it.
-fn redact_image_path(
-    text: &str,
-    meta: Option<&Meta>,
-    rules: &[&PlannedRule],
-    by_key: Option<usize>,
-) -> Option<RedactedText> {
-    let cut = text.rfind(['/', '\\'])?;
-    let (directory, name) = text.split_at(cut);
-    let redacted = redact_text(directory, meta, rules, by_key)?;
-    let original_chars = redacted.original_chars
-        + if meta.is_some_and(|meta| meta.original_length.is_some()) { 0 } else { name.chars().count() as u64 };
-    let whole = match redacted.text {
-        Some(directory) => directory + name,
-        None => name.chars().skip(1).collect(),
-    };
-    Some(RedactedText { text: Some(whole), remarks: redacted.remarks, original_chars })
-}
-
-/// Forgets annotations that name no rule: a client can write anything for its id.
-pub(super) fn forget_what_names_no_rule(node: &mut MetaTree) {
-    node.meta.remarks.retain(|remark| is_rule_id(&remark.rule));
-    node.children_mut().for_each(|(_, below)| forget_what_names_no_rule(below));
-}
-
-/// Whether a text can be the id of a rule, as people name rules: no sentence, nothing with a value in it.
-fn is_rule_id(text: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'@' | b'!' | b':' | b'_' | b'-' | b'.');
-    text.len() <= MAX_RULE_ID_BYTES && text.bytes().all(fits)
 }

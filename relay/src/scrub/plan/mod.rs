@@ -14,8 +14,11 @@
 mod keys;
 mod path;
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use picket_common::pii::selector::{TypeSet, ValueType};
-use picket_common::pii::{CompiledApplication, CompiledRule, CompiledSettings, Selector};
+use picket_common::pii::{CompiledApplication, CompiledRule, CompiledSettings, Redaction, Selector};
 
 use super::schema::Sensitivity;
 pub(super) use keys::KeyId;
@@ -49,6 +52,8 @@ pub(super) struct Plan {
     rules: Vec<PlannedRule>,
     /// Of the rules that look at keys each once.
     key_rules: Vec<usize>,
+    /// The texts that rules put in the place of what they find.
+    replacements: HashSet<Cow<'static, str>>,
 }
 
 #[derive(Debug)]
@@ -102,6 +107,7 @@ impl Plan {
             advanced: settings.advanced.len(),
             rules: Vec::new(),
             key_rules: Vec::new(),
+            replacements: HashSet::new(),
         };
         for application in settings.advanced.iter().chain(&settings.defaults) {
             plan.add(application);
@@ -113,6 +119,11 @@ impl Plan {
     /// Whether there are rules of the project's own.
     pub(super) const fn has_advanced(&self) -> bool {
         self.advanced > 0
+    }
+
+    /// Whether a rule puts this text in the place of what it finds.
+    pub(super) fn puts(&self, text: &str) -> bool {
+        self.replacements.contains(text)
     }
 
     /// Whether no rule applies anywhere.
@@ -130,6 +141,9 @@ impl Plan {
         let formula = self.formula(&application.selector);
         let start = self.rules.len();
         for rule in &application.rules {
+            if let Redaction::Replace(text) = &rule.redaction {
+                self.replacements.insert(text.clone());
+            }
             let key_bit = if rule.looks_at_keys() { self.next_key_bit(rule) } else { 0 };
             let is_known = self.key_rules.iter().any(|&known| self.rules[known].rule.is_same_as(rule));
             if key_bit != 0 && !is_known {
@@ -219,6 +233,15 @@ impl Plan {
                 set_bit(found, number);
             }
         }
+    }
+
+    /// The rules for a text that is nobody's: of the switches, as for any text.
+    pub(super) fn rules_of_any_text(&self) -> Vec<&PlannedRule> {
+        let text = Frame { key: KeyId::OTHER, index: None, types: TypeSet::of(ValueType::String) };
+        let mut found = Vec::new();
+        self.match_paths(&[text], Sensitivity::True, &mut found);
+        let applying = self.applying(&found);
+        applying.rules[applying.advanced..].to_vec()
     }
 
     /// The rules of all applications whose selectors hold for these paths.
