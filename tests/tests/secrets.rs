@@ -46,7 +46,7 @@ fn template() -> Value {
         "vars": { "password": "SECRET", "text": "PLANT", "nested": { "api_key": "SECRET", "list": ["PLANT"] } },
     });
     let page = json!({ "function": "pay", "filename": "https://shop.example/pay.js",
-        "abs_path": "https://shop.example/reset?token=PLANTED&next=/x/y" });
+        "abs_path": "https://shop.example/reset?token=PLANTED&next=/x/y", "vars": { "secret": "SECRET" } });
     // Deeper than any field may be: it becomes a text.
     let deep = |innermost: Value| (0..9).fold(innermost, |inner, _| json!({ "a": inner }));
     let too_deep = deep(json!({ "password": "SECRET", "note": "PLANT", "list": ["PLANT", { "api_key": "SECRET" }] }));

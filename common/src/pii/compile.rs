@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::builtin;
-use super::convert::convert;
+use super::convert::{STRIP_FIELDS, convert};
 use super::detect::{Case, CustomPattern, Detector, KeyPattern};
 use super::rule::{CompiledRule, Redaction, RuleKind};
 use super::ruleset::{Inner, PiiError, RuleSpec, Ruleset, SpecKind, Unknown};
@@ -54,8 +54,14 @@ fn compile_with(settings: &ScrubSettings, unknown: Unknown) -> Result<CompiledSe
         Some(config) => Ruleset::read(config, unknown)?.compile(unknown)?,
         None => Vec::new(),
     };
-    let converted = convert(&settings.datascrubbing_settings, settings.scrub_profile);
-    Ok(CompiledSettings { advanced, defaults: converted.compile(Unknown::Ignore)? })
+    let switches = &settings.datascrubbing_settings;
+    let defaults = convert(switches, settings.scrub_profile).compile(Unknown::Ignore).map_err(|error| match error {
+        PiiError::Rule { rule, problem } if rule == STRIP_FIELDS => {
+            PiiError::SensitiveFields { count: switches.sensitive_fields.len(), problem }
+        }
+        other => other,
+    })?;
+    Ok(CompiledSettings { advanced, defaults })
 }
 
 impl Ruleset {
@@ -66,12 +72,13 @@ impl Ruleset {
     pub fn compile(&self, unknown: Unknown) -> Result<Vec<CompiledApplication>, PiiError> {
         let mut compiler = Compiler { rules: &self.rules, kinds: BTreeMap::new(), unknown };
         // Rules that nothing applies are checked too: their errors should not wait until something does.
+        let mut checked = BTreeSet::new();
         for id in self.rules.keys() {
-            compiler.collect(id)?;
+            compiler.visit(id, None, &mut checked, 0, &mut Vec::new())?;
         }
         let mut applications = Vec::with_capacity(self.applications.len());
         for (selector, ids) in &self.applications {
-            let mut rules = BTreeMap::new();
+            let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
             for id in ids {
                 if unknown == Unknown::Refuse && compiler.spec(id).is_none() {
                     return Err(PiiError::Application {
@@ -79,13 +86,11 @@ impl Ruleset {
                         problem: format!("it applies the rule `{id}`, which does not exist"),
                     });
                 }
-                for rule in compiler.collect(id)? {
-                    rules.entry(rule.id.clone()).or_insert(rule);
-                }
+                compiler.visit(id, None, &mut seen, 0, &mut found)?;
             }
-            if !rules.is_empty() {
-                applications
-                    .push(CompiledApplication { selector: selector.clone(), rules: rules.into_values().collect() });
+            if !found.is_empty() {
+                found.sort_by(|one, other| one.id.cmp(&other.id));
+                applications.push(CompiledApplication { selector: selector.clone(), rules: found.into() });
             }
         }
         Ok(applications)
@@ -106,18 +111,12 @@ struct Including {
     redaction: Redaction,
 }
 
-impl Compiler<'_> {
-    fn spec(&self, id: &str) -> Option<Cow<'_, RuleSpec>> {
+impl<'r> Compiler<'r> {
+    fn spec(&self, id: &str) -> Option<Cow<'r, RuleSpec>> {
         self.rules.get(id).map(Cow::Borrowed).or_else(|| builtin::find(id).map(Cow::Owned))
     }
 
-    /// The rule and all that it includes, each once.
-    fn collect(&mut self, id: &str) -> Result<Vec<CompiledRule>, PiiError> {
-        let mut found = Vec::new();
-        self.visit(id, None, &mut BTreeSet::new(), 0, &mut found)?;
-        Ok(found)
-    }
-
+    /// Appends the rule and all that it includes, but for those that were seen before.
     fn visit(
         &mut self,
         id: &str,
@@ -126,15 +125,16 @@ impl Compiler<'_> {
         depth: usize,
         found: &mut Vec<CompiledRule>,
     ) -> Result<(), PiiError> {
-        let Some(spec) = self.spec(id).map(Cow::into_owned) else {
+        if seen.contains(id) {
+            return Ok(());
+        }
+        let Some(spec) = self.spec(id) else {
             return Ok(());
         };
         if depth == INCLUSION_DEPTH_MAX {
             return Err(PiiError::rule(id, format!("rules include each other more than {INCLUSION_DEPTH_MAX} deep")));
         }
-        if !seen.insert(id.to_owned()) {
-            return Ok(());
-        }
+        seen.insert(id.to_owned());
         let (remark_id, redaction) = match including {
             None => (own_id(id), spec.redaction.clone()),
             Some(outer) if outer.redaction == Redaction::Default => (outer.remark_id.clone(), spec.redaction.clone()),
@@ -154,7 +154,8 @@ impl Compiler<'_> {
         };
         let hiding = match inner {
             Inner::Hidden => Some(Including { remark_id, redaction }),
-            Inner::Shown => None,
+            // What a hiding rule further out says, goes for all that it includes.
+            Inner::Shown => including.cloned(),
         };
         for member in rules {
             let is_missing =

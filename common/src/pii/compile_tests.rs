@@ -93,6 +93,56 @@ fn inner_rules_are_shown_or_hidden() {
 }
 
 #[test]
+fn what_a_hiding_rule_says_goes_through_rules_that_show_theirs() {
+    // As in docs/scrubbing.md: `@email` stands for `@email:replace`, and stands between.
+    let of = |rule: Value| {
+        let config = json!({"rules": {"ours": rule, "between": {"type": "alias", "rule": "@ip", "redaction": {"method": "hash"}}},
+            "applications": {"$string": ["ours"]}});
+        let rule = compiled(&config)[0].rules[0].clone();
+        (rule.id.into_owned(), rule.remark_id.into_owned(), rule.redaction)
+    };
+    let ours = || "ours".to_owned();
+    assert_eq!(
+        of(json!({"type": "multiple", "rules": ["@email"], "hideInner": true})),
+        ("@email:replace".to_owned(), ours(), Redaction::Replace("[email]".into()))
+    );
+    assert_eq!(
+        of(json!({"type": "alias", "rule": "@email", "hideInner": true, "redaction": {"method": "mask"}})),
+        ("@email:replace".to_owned(), ours(), Redaction::Mask)
+    );
+    assert_eq!(
+        of(json!({"type": "alias", "rule": "between", "hideInner": true})),
+        ("@ip:replace".to_owned(), ours(), Redaction::Replace("[ip]".into()))
+    );
+}
+
+#[test]
+fn rules_that_include_very_many_others_are_refused_and_those_that_include_many_cost_what_they_list() {
+    let wide = |count: usize| {
+        let ids: Vec<String> = (0..count).map(|number| format!("r{number}")).collect();
+        let rules = ids.iter().map(|id| (id.clone(), json!({"type": "multiple", "rules": ids})));
+        let mut rules = serde_json::Map::from_iter(rules);
+        rules.insert("leaf".to_owned(), json!({"type": "multiple", "rules": ["@ip"]}));
+        rules.insert("r0".to_owned(), json!({"type": "alias", "rule": "leaf"}));
+        json!({"rules": rules, "applications": {"$string": ids}})
+    };
+    assert!(refused(&wide(80)).contains("included rules; at most 5000"));
+    assert_eq!(compiled(&wide(70))[0].rules.len(), 1);
+    let ids = vec!["@ip"; 5001];
+    assert!(refused(&json!({"applications": {"$string": ids}})).contains("5001 applied rules"));
+}
+
+#[test]
+fn too_many_sensitive_names_are_not_blamed_on_a_rule_that_nobody_wrote() {
+    let mut settings = settings(&json!({}));
+    settings.datascrubbing_settings.scrub_data = Some(true);
+    settings.datascrubbing_settings.sensitive_fields =
+        (0..20_000).map(|number| format!("field_number_{number}")).collect();
+    let error = validate(&settings).unwrap_err().to_string();
+    assert!(error.contains("20000 `sensitiveFields`") && !error.contains("strip-fields"), "{error}");
+}
+
+#[test]
 fn rules_may_include_each_other_in_a_circle() {
     let all = compiled(&json!({
         "rules": {"a": {"type": "multiple", "rules": ["b", "@ip"]}, "b": {"type": "alias", "rule": "a"}},
@@ -131,6 +181,16 @@ fn errors_name_the_rule_or_the_selector() {
             vec!["`order`", "redaction method"],
         ),
         (json!({"rules": {"order": {"type": "alias", "rule": "nope"}}}), vec!["`order`", "`nope`"]),
+        (json!({"rules": {"order": "email"}}), vec!["`order`", "object such as"]),
+        (json!({"rules": {"order": {"type": "ip", "redaction": "mask"}}}), vec!["`order`", "object such as", "method"]),
+        (
+            json!({"rules": {"order": {"type": "ip", "redaction": {"method": "replace", "txt": "-"}}}}),
+            vec!["`order`", "`txt`", "method, text"],
+        ),
+        (
+            json!({"rules": {"order": {"type": "pattern", "pattern": "(a)b", "replace_groups": [1]}}}),
+            vec!["`order`", "`replace_groups`", "replaceGroups"],
+        ),
         (json!({"applications": {"a &&": ["@ip"]}}), vec!["`a &&`", "character 5"]),
         (json!({"applications": {"$string": ["@ipp"]}}), vec!["`$string`", "`@ipp`"]),
         (json!({"applications": {"$string": "@ip"}}), vec!["`$string`", "list"]),

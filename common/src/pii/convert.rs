@@ -14,7 +14,7 @@ use super::selector::{Selector, SelectorPath, one_or};
 use super::settings::{DataScrubbingSettings, ScrubProfile};
 
 /// Id of the rule that a project's sensitive names become.
-const STRIP_FIELDS: &str = "strip-fields";
+pub(super) const STRIP_FIELDS: &str = "strip-fields";
 /// Under `strict`: the same names, where they stand in a text with a value.
 const STRIP_PAIRS: &str = "strip-fields:pairs";
 /// Under `strict`: the same names, where they stand beside a value, as on a command line.
@@ -44,6 +44,9 @@ const COMPAT_REPLACING: &[&str] =
 const COOKIES: &str = "*.cookies.* || 'http.request.header.cookie'.* || 'http.response.header.set-cookie'.*";
 const COOKIE_HEADERS: &str = "$http.headers.cookie || $http.headers.set-cookie || $http.cookies \
                               || 'http.request.header.cookie' || 'http.response.header.set-cookie'";
+/// Under `strict` wherever cookies are: which of them are secret follows from their own names.
+const STRICT_COOKIE_HEADERS: &str = "cookie || cookies || set-cookie || set_cookie || 'http.request.header.cookie' \
+                                     || 'http.response.header.set-cookie'";
 
 /// Where a mail address is what the field is for: who the user is, as the application said.
 /// File names stay as they are: `app@2.0.beta/main.js` looks like an address.
@@ -86,7 +89,11 @@ pub fn convert(settings: &DataScrubbingSettings, profile: ScrubProfile) -> Rules
     }
     if switches.defaults {
         ruleset.apply(switches.but_excluded(parsed(COOKIES)), &["@sessioncookie:filter"]);
-        ruleset.apply(switches.but_excluded(parsed(COOKIE_HEADERS)), &["@cookies:filter"]);
+        let headers = match profile {
+            ScrubProfile::Compat => COOKIE_HEADERS,
+            ScrubProfile::Strict => STRICT_COOKIE_HEADERS,
+        };
+        ruleset.apply(switches.but_excluded(parsed(headers)), &["@cookies:filter"]);
     }
     ruleset
 }
@@ -237,6 +244,7 @@ mod tests {
             COMPAT_REPLACED,
             COOKIES,
             COOKIE_HEADERS,
+            STRICT_COOKIE_HEADERS,
             IDENTITY,
             STRICT_NO_IP,
             SOURCE,

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use super::detect::{Detector, NameProfile, SensitiveNames, is_session_cookie};
+use super::detect::{Detector, Held, NameProfile, SensitiveNames, is_session_cookie};
 
 /// A rule that is ready to run. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -73,7 +73,16 @@ impl CompiledRule {
         }
     }
 
-    /// Whether a value under this key is redacted as a whole, because of the key.
+    /// Whether such a value under this key is redacted as a whole, because of the key.
+    #[must_use]
+    pub fn matches_key_holding(&self, key: &str, held: Held) -> bool {
+        match &self.kind {
+            RuleKind::Key(names) => names.contains_holding(key, held),
+            _ => self.matches_key(key),
+        }
+    }
+
+    /// Whether a text under this key is redacted as a whole, because of the key; other values never without that.
     #[must_use]
     pub fn matches_key(&self, key: &str) -> bool {
         match &self.kind {

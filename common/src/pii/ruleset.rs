@@ -19,6 +19,9 @@ pub const RULES_MAX: usize = 500;
 /// Most selectors that a project may write.
 pub const APPLICATIONS_MAX: usize = 500;
 
+/// Most ids that the rules of a project may include together, and most that its selectors may apply together.
+pub const IDS_MAX: usize = 5_000;
+
 /// The text that stands for what was removed where a rule does not say otherwise.
 pub const FILTERED: &str = "[Filtered]";
 
@@ -46,6 +49,14 @@ pub enum PiiError {
     Application {
         /// As it was written.
         selector: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The names of a project's own can't be made one expression, as the compatible profile does.
+    #[error("the {count} `sensitiveFields` can't be looked for: {problem}; use fewer or shorter names")]
+    SensitiveFields {
+        /// How many names there are.
+        count: usize,
         /// What is wrong.
         problem: String,
     },
@@ -147,8 +158,13 @@ impl Ruleset {
         bounded("rules", config.rules.len(), RULES_MAX)?;
         bounded("selectors", config.applications.len(), APPLICATIONS_MAX)?;
         let mut ruleset = Self::default();
+        let mut included = 0;
         for (id, written) in &config.rules {
-            let rule = RuleSpec::read(written).map_err(|problem| PiiError::rule(id, problem))?;
+            let rule = RuleSpec::read(written, unknown).map_err(|problem| PiiError::rule(id, problem))?;
+            if let SpecKind::Multiple { rules, .. } = &rule.kind {
+                included += rules.len();
+                bounded("included rules", included, IDS_MAX)?;
+            }
             if let (SpecKind::Unknown(kind), Unknown::Refuse) = (&rule.kind, unknown) {
                 return Err(PiiError::rule(id, unknown_type(kind)));
             }
@@ -160,6 +176,7 @@ impl Ruleset {
             }
             ruleset.rules.insert(id.clone(), rule);
         }
+        let mut applied = 0;
         for (written, ids) in &config.applications {
             let selector: Selector =
                 written.parse().map_err(|error| PiiError::Selector { selector: written.clone(), error })?;
@@ -167,6 +184,8 @@ impl Ruleset {
                 selector: written.clone(),
                 problem: "expected a list of rule ids".to_owned(),
             })?;
+            applied += ids.len();
+            bounded("applied rules", applied, IDS_MAX)?;
             // Two ways to write one selector, `a.b` and `a . b`.
             ruleset.applications.entry(selector).or_default().extend(ids);
         }
@@ -227,8 +246,32 @@ struct WrittenRedaction {
     text: Option<String>,
 }
 
+/// The keys of a rule, whatever its type.
+const RULE_KEYS: [&str; 8] =
+    ["type", "pattern", "replaceGroups", "keyPattern", "rules", "rule", "hideInner", "redaction"];
+/// The keys of a redaction, whatever its method.
+const REDACTION_KEYS: [&str; 2] = ["method", "text"];
+
+/// Refuses a misspelt key: a rule without what it says would do something else.
+fn only_known(what: &str, fields: &serde_json::Map<String, Value>, known: &[&str]) -> Result<(), String> {
+    match fields.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(format!("{what} has an unknown key `{key}`; there are {}", known.join(", "))),
+        None => Ok(()),
+    }
+}
+
 impl RuleSpec {
-    fn read(written: &Value) -> Result<Self, String> {
+    fn read(written: &Value, unknown: Unknown) -> Result<Self, String> {
+        let fields = written.as_object().ok_or("expected an object such as {\"type\": \"email\"}")?;
+        let redaction = match fields.get("redaction") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(redaction)) => Some(redaction),
+            Some(_) => return Err("expected its redaction to be an object such as {\"method\": \"mask\"}".to_owned()),
+        };
+        if unknown == Unknown::Refuse {
+            only_known("it", fields, &RULE_KEYS)?;
+            redaction.map_or(Ok(()), |redaction| only_known("its redaction", redaction, &REDACTION_KEYS))?;
+        }
         let written = Written::deserialize(written).map_err(|error| error.to_string())?;
         let redaction = written.redaction.as_ref().map_or(Redaction::Default, WrittenRedaction::meaning);
         Ok(Self { kind: written.spec_kind()?, redaction })

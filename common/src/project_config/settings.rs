@@ -204,6 +204,9 @@ fn pii_error(error: PiiError) -> InvalidSettings {
         PiiError::Application { selector, problem } => {
             InvalidSettings::new(format!("piiConfig.applications.{selector}"), problem)
         }
+        PiiError::SensitiveFields { .. } => {
+            InvalidSettings::new("datascrubbingSettings.sensitiveFields", error.to_string())
+        }
         PiiError::TooMany { .. } => InvalidSettings::new("piiConfig", error.to_string()),
     }
 }

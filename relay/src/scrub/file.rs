@@ -149,10 +149,12 @@ impl Scrubber {
         Some(scrubbed)
     }
 
-    /// Under the strict profile a view hierarchy is walked, so that keys count. What is no JSON is a text.
+    /// Under the strict profile a view hierarchy is walked, so that keys count; the project's own rules for the file run before.
+    /// What is no JSON, or is none after them, is a text.
     fn scrub_view_hierarchy(&self, name: &str, bytes: &[u8]) -> Option<Bytes> {
         let walked = self.profile() == ScrubProfile::Strict;
-        match Document::read(bytes, PythonFloats::Refuse) {
+        let own = if walked { scrub_bytes(&ByteRules::new(self.named_rules(name)), bytes) } else { None };
+        match Document::read(own.as_deref().unwrap_or(bytes), PythonFloats::Refuse) {
             Ok(mut document) if walked => {
                 self.scrub(Payload::FormData, &mut document);
                 Some(Bytes::from(document.value.to_json()))
@@ -296,6 +298,17 @@ mod tests {
         let broken = scrubbed(&strict, header, b"{a@example.com");
         assert_eq!(broken.len(), 14);
         assert!(!broken.ends_with(b"a@example.com"));
+    }
+
+    #[test]
+    fn under_strict_a_projects_own_rules_for_a_view_hierarchy_run_too() {
+        let own = json!({"$attachments.'view-hierarchy.json'": ["@mac:mask"]});
+        let header = json!({"filename": "view-hierarchy.json", "attachment_type": "event.view_hierarchy"});
+        let tree = br#"{"windows":[{"text":"4a:00:04:10:9b:50","password":"hunter2"}]}"#;
+        let out = scrubbed(&scrubber(ScrubProfile::Strict, own.clone()), header.clone(), tree);
+        assert_eq!(out, br#"{"windows":[{"text":"*****************","password":"[Filtered]"}]}"#);
+        let out = scrubbed(&scrubber(ScrubProfile::Compat, own), header, tree);
+        assert_eq!(out, br#"{"windows":[{"text":"*****************","password":"hunter2"}]}"#);
     }
 
     #[test]

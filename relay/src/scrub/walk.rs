@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use picket_common::pii::detect::Held;
 use picket_common::pii::selector::{TypeSet, ValueType};
 use picket_common::pii::{CompiledRule, Redaction, RuleKind, ScrubProfile};
 use picket_common::tree::{Meta, MetaTree, Number, Object, Path, Remark, RemarkKind, Value};
@@ -233,7 +234,13 @@ impl<'p> Walk<'p> {
         if rules.is_empty() {
             return Fate::Kept;
         }
-        let by_key = place.key.filter(|_| key_bits & applying.key_bits != 0).and_then(|key| rule_of_key(key, rules));
+        let held = match value {
+            Value::Number(_) => Held::Number,
+            Value::Object(_) => Held::Fields,
+            _ => Held::Text,
+        };
+        let named = place.key.filter(|_| key_bits & applying.key_bits != 0);
+        let by_key = named.and_then(|key| rule_of_key(key, held, rules));
         match value {
             Value::Null => Fate::Kept,
             Value::String(text) => {
@@ -365,9 +372,11 @@ fn takes_anything(rule: &CompiledRule) -> bool {
 }
 
 /// The first of the rules that the key makes apply.
-fn rule_of_key(key: &str, rules: &[&PlannedRule]) -> Option<usize> {
+fn rule_of_key(key: &str, held: Held, rules: &[&PlannedRule]) -> Option<usize> {
     rules.iter().position(|planned| {
-        planned.key_bit != 0 && planned.rule.redaction != Redaction::Unknown && planned.rule.matches_key(key)
+        planned.key_bit != 0
+            && planned.rule.redaction != Redaction::Unknown
+            && planned.rule.matches_key_holding(key, held)
     })
 }
 

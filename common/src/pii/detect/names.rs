@@ -37,7 +37,7 @@ const COMPAT_PARTS: [&str; 13] = [
 const COMPAT_NAMES: [&str; 2] = ["otp", "two_factor"];
 
 /// Parts of a name written together, without separators: `x-api-key` is `xapikey`.
-const STRICT_PARTS: [&str; 19] = [
+const STRICT_PARTS: [&str; 21] = [
     "password",
     "passwd",
     "passwort",
@@ -57,35 +57,80 @@ const STRICT_PARTS: [&str; 19] = [
     "sessionid",
     "twofactor",
     "creditcard",
+    "authcookie",
+    "sessioncookie",
 ];
 
-/// Whole words of a name.
-const STRICT_WORDS: [&str; 25] = [
-    "auth",
+/// Whole words of a name that mean a secret.
+const STRICT_WORDS: [&str; 14] = [
     "authorization",
     "authorisation",
     "bearer",
-    "cookie",
-    "cookies",
     "csrf",
     "csrftoken",
     "cvc",
     "cvv",
-    "jwt",
-    "mfa",
-    "oauth",
     "otp",
-    "pass",
     "passcode",
     "pwd",
-    "sess",
-    "sid",
     "ssn",
-    "token",
-    "tokens",
     "totp",
     "xsrf",
     "xsrftoken",
+];
+
+/// Whole words of a name that mean a secret where a text stands under it; a number is a count or an id more often.
+const TEXT_WORDS: [&str; 5] = ["jwt", "sess", "sid", "token", "tokens"];
+
+/// The same, and a whole subject as well: what stands in `contexts.auth` is told by its own names.
+const SUBJECT_WORDS: [&str; 4] = ["auth", "mfa", "oauth", "pass"];
+
+/// Last words of names that tell something about a secret, and not the secret: `auth_method`, `jwt.alg`, `secret_name`.
+const ABOUT_WORDS: [&str; 44] = [
+    "alg",
+    "algorithm",
+    "at",
+    "attempts",
+    "count",
+    "counts",
+    "created",
+    "duration",
+    "enabled",
+    "error",
+    "errors",
+    "exists",
+    "expiration",
+    "expired",
+    "expires",
+    "expiry",
+    "failed",
+    "failures",
+    "flow",
+    "kind",
+    "length",
+    "method",
+    "methods",
+    "ms",
+    "name",
+    "names",
+    "provider",
+    "providers",
+    "rate",
+    "required",
+    "scheme",
+    "seconds",
+    "size",
+    "status",
+    "strategy",
+    "success",
+    "time",
+    "timeout",
+    "ttl",
+    "type",
+    "types",
+    "valid",
+    "verified",
+    "version",
 ];
 
 /// Words that make `token` a unit of language models: `max_tokens`, `prompt_token_count`.
@@ -116,6 +161,30 @@ const COUNTER_WORDS: [&str; 24] = [
     "length",
 ];
 
+/// What stands under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// A text, or a list of anything.
+    Text,
+    /// A number.
+    Number,
+    /// An object: values with names of their own.
+    Fields,
+}
+
+/// What a name says of the value under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sense {
+    /// It is no secret.
+    Plain,
+    /// Texts are; the name as a whole is one word of [`SUBJECT_WORDS`] or has one.
+    Subject,
+    /// Texts and objects are.
+    Text,
+    /// It is, whatever it is.
+    Secret,
+}
+
 /// Longer names are looked at up to here; none that a person or a program chose is as long.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -132,19 +201,24 @@ static STRICT_AUTOMATON: LazyLock<AhoCorasick> =
 const BEGINNING_BITS: u32 = 12;
 
 /// The first three letters of each part and word of the strict profile, hashed: a name without any is not looked at further.
-const BEGINNINGS: [u64; 1 << (BEGINNING_BITS - 6)] = {
-    let mut set = [0; 1 << (BEGINNING_BITS - 6)];
+const BEGINNINGS: Beginnings = {
+    let set = and_beginnings_of([0; 1 << (BEGINNING_BITS - 6)], &STRICT_PARTS);
+    let set = and_beginnings_of(set, &STRICT_WORDS);
+    and_beginnings_of(and_beginnings_of(set, &TEXT_WORDS), &SUBJECT_WORDS)
+};
+
+type Beginnings = [u64; 1 << (BEGINNING_BITS - 6)];
+
+const fn and_beginnings_of(mut set: Beginnings, names: &[&str]) -> Beginnings {
     let mut index = 0;
-    while index < STRICT_PARTS.len() + STRICT_WORDS.len() {
-        let name =
-            if index < STRICT_PARTS.len() { STRICT_PARTS[index] } else { STRICT_WORDS[index - STRICT_PARTS.len()] };
-        let letters = name.as_bytes();
+    while index < names.len() {
+        let letters = names[index].as_bytes();
         let bit = hash_of_three(letters[0], letters[1], letters[2]);
         set[bit / 64] |= 1 << (bit % 64);
         index += 1;
     }
     set
-};
+}
 
 /// A hash that is the same for both cases of a letter.
 const fn hash_of_three(first: u8, second: u8, third: u8) -> usize {
@@ -188,7 +262,7 @@ impl SensitiveNames {
         self
     }
 
-    /// Whether a value under this name is a secret.
+    /// Whether a text under this name is a secret.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.contains_bytes(name.as_bytes())
@@ -204,14 +278,36 @@ impl SensitiveNames {
         self.further.is_some()
     }
 
+    /// Whether what stands under this name is a secret as a whole. Never more than for a text.
+    #[must_use]
+    pub fn contains_holding(&self, name: &str, held: Held) -> bool {
+        match (self.sense(name.as_bytes()), held) {
+            (Sense::Plain, _) => false,
+            (Sense::Secret, _) | (_, Held::Text) => true,
+            (Sense::Text, Held::Fields) => true,
+            (Sense::Subject, Held::Fields) => false,
+            // A name of one word says that the number is it: `token`, but not `auth_3` or a count of tokens.
+            (Sense::Text | Sense::Subject, Held::Number) => {
+                let mut words = name.split(|character: char| !character.is_alphanumeric());
+                words.next().is_some_and(|word| !word.eq_ignore_ascii_case("tokens")) && words.next().is_none()
+            }
+        }
+    }
+
     pub(super) fn contains_bytes(&self, name: &[u8]) -> bool {
+        self.sense(name) != Sense::Plain
+    }
+
+    fn sense(&self, name: &[u8]) -> Sense {
         let name = &name[..name.len().min(NAME_BYTES_MAX)];
-        let sensitive = match self.profile {
-            NameProfile::Compat => is_sensitive_in_compat(name),
-            NameProfile::Strict => is_sensitive_in_strict(name),
+        let sense = match self.profile {
+            NameProfile::Compat if is_sensitive_in_compat(name) => Sense::Secret,
+            NameProfile::Compat => Sense::Plain,
+            NameProfile::Strict => sense_in_strict(name),
         };
+        let sense = if sense != Sense::Secret && self.adds(name) { Sense::Secret } else { sense };
         let excluded = || self.excluded.iter().any(|other| other.as_bytes().eq_ignore_ascii_case(name));
-        (sensitive || self.adds(name)) && !excluded()
+        if sense != Sense::Plain && excluded() { Sense::Plain } else { sense }
     }
 }
 
@@ -252,7 +348,7 @@ pub(super) fn has_strict_part(name: &[u8]) -> bool {
 /// Whether a text is a word or part of the strict profile and nothing else: the name of a field, not its value.
 pub(super) fn is_strict_name(text: &[u8]) -> bool {
     let words = Words::of(text);
-    let known = STRICT_PARTS.iter().chain(&STRICT_WORDS);
+    let known = STRICT_PARTS.iter().chain(&STRICT_WORDS).chain(&TEXT_WORDS).chain(&SUBJECT_WORDS);
     text.len() <= NAME_BYTES_MAX && known.into_iter().any(|known| known.as_bytes() == words.together())
 }
 
@@ -264,18 +360,28 @@ fn is_sensitive_in_compat(name: &[u8]) -> bool {
     parts.peek().is_some() && (parts.any(|part| part != "token") || !Words::of(name).count_tokens())
 }
 
-fn is_sensitive_in_strict(name: &[u8]) -> bool {
+fn sense_in_strict(name: &[u8]) -> Sense {
     let begins = |letters: &[u8]| {
         let bit = hash_of_three(letters[0], letters[1], letters[2]);
         BEGINNINGS[bit / 64] >> (bit % 64) & 1 != 0
     };
     if !name.windows(3).any(begins) {
-        return false;
+        return Sense::Plain;
     }
     let words = Words::of(name);
-    let by_word = words.iter().any(|word| STRICT_WORDS.iter().any(|known| known.as_bytes() == word));
-    let by_part = || STRICT_AUTOMATON.is_match(words.together()) || words.together().ends_with(b"token");
-    (by_word || by_part()) && !words.count_tokens()
+    let has_one_of = |listed: &[&str]| words.iter().any(|word| listed.iter().any(|known| known.as_bytes() == word));
+    let together = words.together();
+    let ends_in_token = together.len() > b"token".len() && together.ends_with(b"token");
+    let sense = if has_one_of(&STRICT_WORDS) || STRICT_AUTOMATON.is_match(together) || ends_in_token {
+        Sense::Secret
+    } else if has_one_of(&TEXT_WORDS) {
+        Sense::Text
+    } else if has_one_of(&SUBJECT_WORDS) {
+        Sense::Subject
+    } else {
+        return Sense::Plain;
+    };
+    if words.count_tokens() || words.are_about() { Sense::Plain } else { sense }
 }
 
 /// A name cut into its words (`authToken`, `auth_token`, `AUTH-TOKEN`), in small letters, on the stack.
@@ -323,6 +429,12 @@ impl Words {
         })
     }
 
+    /// Whether the name is one of something about a secret.
+    fn are_about(&self) -> bool {
+        let last = self.iter().skip(1).last();
+        last.is_some_and(|last| ABOUT_WORDS.iter().any(|known| known.as_bytes() == last))
+    }
+
     /// Whether the name counts tokens of a language model.
     fn count_tokens(&self) -> bool {
         let is_token = |word: &[u8]| matches!(word, b"token" | b"tokens");
@@ -334,7 +446,9 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
-    use super::{COMPAT_PARTS, NameProfile, STRICT_PARTS, STRICT_WORDS, SensitiveNames};
+    use super::{
+        COMPAT_PARTS, Held, NameProfile, STRICT_PARTS, STRICT_WORDS, SUBJECT_WORDS, SensitiveNames, TEXT_WORDS,
+    };
 
     #[test]
     fn every_listed_word_makes_a_name_sensitive() {
@@ -346,7 +460,7 @@ mod tests {
         for part in STRICT_PARTS {
             assert!(strict.contains(&format!("x_{part}")), "{part}");
         }
-        for word in STRICT_WORDS {
+        for word in STRICT_WORDS.into_iter().chain(TEXT_WORDS).chain(SUBJECT_WORDS) {
             assert!(strict.contains(&format!("my-{word}")), "{word}");
         }
     }
@@ -366,7 +480,9 @@ mod tests {
             "accesstoken",
             "JWT",
             "client.secret",
-            "Set-Cookie",
+            "session_cookie",
+            "auth_code",
+            "smtp_pass",
             "proxy-authorization",
             "tokens",
             "userJWT",
@@ -389,9 +505,45 @@ mod tests {
             "",
             "keyboard",
             "usage.total_tokens",
+            // Which cookies are secret follows from their own names.
+            "cookie",
+            "Set-Cookie",
+            "cookies",
+            "cookie_enabled",
+            "auth.method",
+            "oauth_provider",
+            "jwt.alg",
+            "pass_rate",
+            "secret_name",
+            "authDurationMs",
+            "token_type",
+            "token_expires_at",
         ] {
             assert!(!names.contains(plain), "{plain}");
         }
+    }
+
+    #[test]
+    fn numbers_and_objects_go_only_where_the_name_means_them() {
+        let names = SensitiveNames::new(NameProfile::Strict).and_containing(&["badge"]);
+        for (name, number, fields) in [
+            ("password", true, true),
+            ("user_password", true, true),
+            ("otp", true, true),
+            ("reset_token", true, true),
+            ("badge_auth", true, true),
+            ("token", true, true),
+            ("tokens", false, true),
+            ("auth_3", false, false),
+            ("pass", true, false),
+            ("auth", true, false),
+            ("auth_duration_ms", false, false),
+        ] {
+            assert_eq!(names.contains_holding(name, Held::Number), number, "{name}");
+            assert_eq!(names.contains_holding(name, Held::Fields), fields, "{name}");
+            assert_eq!(names.contains_holding(name, Held::Text), names.contains(name), "{name}");
+        }
+        assert!(SensitiveNames::new(NameProfile::Compat).contains_holding("author", Held::Number));
     }
 
     #[test]

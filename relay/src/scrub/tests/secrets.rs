@@ -116,7 +116,7 @@ fn values_under_sensitive_names_go_as_a_whole() {
     );
     assert_eq!(
         event["extra"],
-        json!({"password": "[Filtered]", "author": "Eve", "auth": null, "authToken": "[Filtered]", "flag": {"secret": true},
+        json!({"password": "[Filtered]", "author": "Eve", "auth": {"user": "eve"}, "authToken": "[Filtered]", "flag": {"secret": true},
             "card": null, "number": 4_111_111_111_111_112_u64})
     );
     assert_eq!(
@@ -153,6 +153,40 @@ fn a_projects_names_count_as_keys_and_inside_of_texts() {
         json!({"badge_no": "[Filtered]", "say": "the badge of Eve, badge=[Filtered]",
             "url": "http://h.example/?badge=[Filtered]&x=1", "kept": "password=x"})
     );
+}
+
+#[test]
+fn of_cookies_only_those_that_keep_a_session_go() {
+    let event = json!({
+        "request": {"cookies": [["theme", "dark"], ["sessionid", "s3cr3t"]], "headers": [["Cookie", "theme=dark; PHPSESSID=s3cr3t"]]},
+        "contexts": {"response": {"cookies": [["lang", "de"], ["csrftoken", "s3cr3t"]], "headers": [["Set-Cookie", "sid=s3cr3t; Path=/"]]}},
+        "extra": {"cookies": {"theme": "dark", "auth_token": "s3cr3t"}, "cookie": "theme=dark; session=s3cr3t", "session_cookie": "s3cr3t"}
+    });
+    let event = scrubbed(&strict(), &event);
+    assert!(!event.to_string().contains("s3cr3t"), "{event}");
+    assert_eq!(event["request"]["cookies"], json!([["theme", "dark"], ["sessionid", "[Filtered]"]]));
+    assert_eq!(event["request"]["headers"], json!([["Cookie", "theme=dark; PHPSESSID=[Filtered]"]]));
+    assert_eq!(event["contexts"]["response"]["cookies"], json!([["lang", "de"], ["csrftoken", "[Filtered]"]]));
+    assert_eq!(event["contexts"]["response"]["headers"], json!([["Set-Cookie", "sid=[Filtered]; Path=/"]]));
+    assert_eq!(
+        event["extra"],
+        json!({"cookies": {"theme": "dark", "auth_token": "[Filtered]"}, "cookie": "theme=dark; session=[Filtered]",
+            "session_cookie": "[Filtered]"})
+    );
+}
+
+#[test]
+fn what_is_told_about_secrets_stays() {
+    let event = json!({
+        "tags": [["auth.method", "ldap"], ["oauth_provider", "github"], ["jwt.alg", "RS256"], ["cookie_enabled", "yes"], ["secret_name", "db-main"]],
+        "extra": {"auth_duration_ms": 12, "pass_count": 3, "tokens": 1500, "pass_rate": "0.9"},
+        "contexts": {"auth": {"method": "ldap", "realm": "staff"}}
+    });
+    assert_eq!(scrubbed(&strict(), &event), event);
+    let secret = json!({"extra": {"auth": ["eve", "hunter2"], "token": {"value": "hunter2"}, "otp": 123_456, "token_2": {"x": "hunter2"}},
+        "contexts": {"auth": {"pass": "hunter2", "password": 5}}});
+    let text = scrubbed(&strict(), &secret).to_string();
+    assert!(!text.contains("hunter2") && !text.contains("123456"), "{text}");
 }
 
 #[test]
