@@ -20,6 +20,7 @@ use picket_relay::join::{self, Overwrite};
 use picket_relay::scrub::dry_run;
 use picket_relay::{run, status};
 use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
 /// An event is some hundred small allocations; glibc's allocator takes a tenth of the relay's time with them.
@@ -28,6 +29,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// sysexits.h, EX_CONFIG: systemd and people tell it from a passing failure.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
+
+/// How large a core file may be; none is as small.
+const CORE_BYTES_MAX: u64 = 1;
 
 /// Most that `scrub` reads from stdin; a relay takes events up to a megabyte unless it is configured otherwise.
 const EVENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -88,6 +92,9 @@ struct ScrubArguments {
 
 fn main() -> ExitCode {
     keep_files_private();
+    if let Err(error) = forbid_core_dumps() {
+        complain(&format_args!("core dumps can't be forbidden, they would hold unscrubbed events: {error}"));
+    }
     let arguments = Arguments::parse();
     if let Command::Scrub(scrub) = &arguments.command {
         return exit_code(print_scrubbed(scrub, arguments.common.json));
@@ -116,6 +123,14 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
 /// process says it once, before there is another thread.
 fn keep_files_private() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
+
+/// A core dump holds events as they came, and the keys of the staging area: what must never be on a disk unscrubbed. One byte,
+/// not zero, is what also keeps Linux from piping the memory to a crash handler (fs/coredump.c, `cprm.limit == 1`). The process
+/// stays dumpable, so that its user can read its counters in /proc; a core file is not made for that.
+fn forbid_core_dumps() -> rustix::io::Result<()> {
+    let allowed = getrlimit(Resource::Core).maximum.unwrap_or(CORE_BYTES_MAX).min(CORE_BYTES_MAX);
+    setrlimit(Resource::Core, Rlimit { current: Some(allowed), maximum: Some(allowed) })
 }
 
 fn configuration(arguments: &CommonArguments) -> Result<RelayConfig, ConfigError> {
@@ -221,6 +236,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_crash_leaves_no_core_with_unscrubbed_events_in_it() {
+        forbid_core_dumps().unwrap();
+        let limit = getrlimit(Resource::Core);
+        assert!(limit.current.is_some_and(|bytes| bytes <= 1), "{limit:?}");
+        assert_eq!(limit.maximum, limit.current);
+        forbid_core_dumps().unwrap();
+    }
 
     #[test]
     fn what_is_made_after_the_start_is_for_this_user_only() {

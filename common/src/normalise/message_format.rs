@@ -10,7 +10,8 @@ use crate::tree::Value;
 const MAX_BYTES: usize = 40_000;
 
 /// The message with its parameters, which are a list or an object; `None` if no place was filled.
-pub(super) fn format(template: &str, params: &Value<'_>) -> Option<String> {
+#[must_use]
+pub fn format(template: &str, params: &Value<'_>) -> Option<String> {
     let is_usable = match params {
         Value::Array(params) => !params.is_empty(),
         Value::Object(params) => !params.is_empty(),

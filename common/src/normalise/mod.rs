@@ -61,6 +61,7 @@ pub use check_in::normalise_check_in;
 pub use client_report::{ClientReport, Discarded};
 pub use event_context::{ClientHints, EventContext, IpInference};
 pub use feedback::normalise_feedback;
+pub use message_format::format as fill_message;
 pub use request::header;
 pub use session::{normalise_session, normalise_sessions};
 pub use user_report::normalise_user_report;

@@ -10,6 +10,7 @@
 //! - depth is that of the tree, which is bounded where it is read.
 
 mod image_path;
+mod log_params;
 mod originals;
 
 use std::borrow::Cow;
@@ -159,10 +160,13 @@ impl<'p> Walk<'p> {
     fn below(&mut self, value: &mut Value<'_>, place: Place<'_>, spot: Spot) {
         match value {
             Value::Object(object) => {
+                let is_log = spot.types.contains(ValueType::LogEntry);
+                let secret = if is_log { self.secret_params(object, spot) } else { Vec::new() };
                 let done = if spot.types.contains(ValueType::User) { self.address(object, place, spot) } else { &[] };
                 for (key, value) in object.iter_mut().filter(|(key, _)| !done.contains(&key.as_ref())) {
                     self.at_key(key, value, place, spot);
                 }
+                self.redact_params(object, place, &secret);
             }
             Value::Array(elements) => self.elements(elements, place, spot),
             _ => {}

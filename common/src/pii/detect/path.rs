@@ -18,8 +18,8 @@ const ANYWHERE: &str = r"\b(?:users|home|documents and settings|[^/\\\x00-\x1f]{
 
 /// The same where a path begins. Without a drive letter the capital of `/Users` tells macOS from the routes of web servers.
 const AT_ROOT: &str = concat!(
-    r#"(?:^|[^a-z0-9_/\\.-]|file://|\\\\\?\\)(?:(?-i:/Users|/home|/var/home)|"#,
-    r"[a-z]:[/\\]{1,4}(?:users|documents and settings|winnt[/\\]{1,4}profiles))[/\\]{1,4}",
+    r#"(?:^|[^a-z0-9_/\\.-]|file://|\\[\\?]\?\\)(?:(?-i:/Users|/home|/var/home)|"#,
+    r"(?:[a-z]:|\\device\\harddiskvolume[0-9]{1,4})[/\\]{1,4}(?:users|documents and settings|winnt[/\\]{1,4}profiles))[/\\]{1,4}",
 );
 
 /// The segment after the directory that holds home directories.

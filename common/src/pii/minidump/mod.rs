@@ -15,6 +15,7 @@
 //! Format: Microsoft's `minidumpapiset.h`; the Linux streams are Breakpad's (`minidump_format.h`). Little endian only: all
 //! writers in use are.
 
+mod crashpad;
 mod plan;
 mod regions;
 mod scrubber;
@@ -84,7 +85,8 @@ pub enum RegionKind {
     HeapMemory,
     /// A thread's stack; `$stack_memory` in selectors.
     StackMemory,
-    /// Text about the process: environment, command line, memory map, comments.
+    /// Text about the process: environment, command line, memory map, comments, annotations, names of threads and handles, and
+    /// streams of the application's own.
     ProcessText,
     /// The directories of a module's path; the file's name is not part of it.
     ModulePath,

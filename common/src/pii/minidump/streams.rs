@@ -11,13 +11,19 @@ const THREAD_EX_LIST: u32 = 8;
 const MEMORY_64_LIST: u32 = 9;
 const COMMENT_ASCII: u32 = 10;
 const COMMENT_UTF16: u32 = 11;
+const HANDLE_DATA: u32 = 12;
 const UNLOADED_MODULE_LIST: u32 = 14;
+const THREAD_NAMES: u32 = 24;
 const CRASHPAD_INFO: u32 = 0x4350_0001;
+const BREAKPAD_INFO: u32 = 0x4767_0001;
 const LINUX_PROC_STATUS: u32 = 0x4767_0004;
 const LINUX_CMD_LINE: u32 = 0x4767_0006;
 const LINUX_ENVIRON: u32 = 0x4767_0007;
 const LINUX_AUXV: u32 = 0x4767_0008;
 const LINUX_MAPS: u32 = 0x4767_0009;
+const LINUX_DSO_DEBUG: u32 = 0x4767_000a;
+/// From here on (`LastReservedStream`) types belong to applications: assertions, logs, settings. They can be any text.
+const OWN_STREAMS: u32 = 0x1_0000;
 
 /// What reading all paths and annotations of a dump may take together; a record may point to the same long string as others.
 const STRINGS_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -33,30 +39,32 @@ pub(super) struct Location {
 }
 
 impl Location {
-    fn at(bytes: &[u8], at: usize) -> Self {
+    pub(super) fn at(bytes: &[u8], at: usize) -> Self {
         Self { size: u32_at(bytes, at).into(), offset: u32_at(bytes, at + 4).into() }
     }
 }
 
 /// A table: where its first entry is, and how many there are.
-struct Table {
+pub(super) struct Table {
     first: u64,
-    count: u64,
+    pub(super) count: u64,
     entry_size: u64,
 }
 
 /// Reads the streams of one dump.
 pub(super) struct Streams<'d, R: ?Sized> {
-    dump: &'d R,
+    pub(super) dump: &'d R,
     claims: Claims,
     /// Addresses at which stacks begin, sorted before memory is looked at.
     stacks: Vec<u64>,
     strings_bytes: u64,
+    /// Entries of annotation lists read so far.
+    pub(super) annotations: u64,
 }
 
 impl<'d, R: ReadAt + ?Sized> Streams<'d, R> {
     pub(super) const fn new(dump: &'d R, claims: Claims) -> Self {
-        Self { dump, claims, stacks: Vec::new(), strings_bytes: 0 }
+        Self { dump, claims, stacks: Vec::new(), strings_bytes: 0, annotations: 0 }
     }
 
     /// Whether a stream tells of threads; such streams come first.
@@ -68,7 +76,7 @@ impl<'d, R: ReadAt + ?Sized> Streams<'d, R> {
         self.claims
     }
 
-    /// Claims what a stream holds. Streams of other types claim nothing.
+    /// Claims what a stream holds. Streams of other types claim nothing, but for those of an application's own.
     pub(super) fn claim(&mut self, stream_type: u32, stream: Location) -> Result<(), BrokenDump> {
         match stream_type {
             THREAD_LIST => self.threads(stream, 48),
@@ -78,8 +86,12 @@ impl<'d, R: ReadAt + ?Sized> Streams<'d, R> {
             MODULE_LIST => self.modules(stream),
             UNLOADED_MODULE_LIST => self.unloaded_modules(stream),
             CRASHPAD_INFO => self.annotations(stream),
+            HANDLE_DATA => self.handles(stream),
+            THREAD_NAMES => self.thread_names(stream),
             COMMENT_ASCII | COMMENT_UTF16 | LINUX_PROC_STATUS | LINUX_CMD_LINE | LINUX_ENVIRON | LINUX_AUXV
             | LINUX_MAPS => self.add(stream, RegionKind::ProcessText),
+            BREAKPAD_INFO | LINUX_DSO_DEBUG => Ok(()),
+            OWN_STREAMS.. => self.add(stream, RegionKind::ProcessText),
             _ => Ok(()),
         }
     }
@@ -198,26 +210,55 @@ impl<'d, R: ReadAt + ?Sized> Streams<'d, R> {
         self.claims.add(start..start + directories, RegionKind::ModulePath)
     }
 
-    /// Claims the values of Crashpad's simple annotations: a list of key and value, each the offset of a string with its length.
-    fn annotations(&mut self, stream: Location) -> Result<(), BrokenDump> {
-        const STRUCTURE: &str = "Crashpad's annotations";
-        let info: [u8; 44] = read(self.dump, stream.offset, STRUCTURE)?;
-        let dictionary = Location::at(&info, 36);
-        if dictionary.size == 0 {
-            return Ok(());
+    /// `MINIDUMP_HANDLE_DATA_STREAM`: sizes of head and descriptor come first. Objects are files, too: the name at 12.
+    fn handles(&mut self, stream: Location) -> Result<(), BrokenDump> {
+        const STRUCTURE: &str = "the list of handles";
+        let head: [u8; 12] = read(self.dump, stream.offset, STRUCTURE)?;
+        let (head_size, entry_size, count) = (u32_at(&head, 0), u32_at(&head, 4), u64::from(u32_at(&head, 8)));
+        let room = stream.size.saturating_sub(head_size.into());
+        if entry_size < 32 || count > (room / u64::from(entry_size)).min(ENTRIES_MAX) {
+            return Err(BrokenDump::TooMany { structure: STRUCTURE, count });
         }
-        let table = self.table(dictionary, 8, STRUCTURE)?;
+        let table = Table { first: stream.offset + u64::from(head_size), count, entry_size: entry_size.into() };
         for offset in table.offsets() {
-            let entry: [u8; 8] = read(self.dump, offset, STRUCTURE)?;
-            let value = u64::from(u32_at(&entry, 4));
-            let length: [u8; 4] = read(self.dump, value, STRUCTURE)?;
-            self.add(Location { offset: value + 4, size: u32_at(&length, 0).into() }, RegionKind::ProcessText)?;
+            let handle: [u8; 16] = read(self.dump, offset, STRUCTURE)?;
+            self.text(u32_at(&handle, 12).into())?;
         }
         Ok(())
     }
 
+    /// `MINIDUMP_THREAD_NAME`: thread id, then where its name is, in 8 bytes.
+    fn thread_names(&mut self, stream: Location) -> Result<(), BrokenDump> {
+        const STRUCTURE: &str = "the list of thread names";
+        let table = self.table(stream, 12, STRUCTURE)?;
+        for offset in table.offsets() {
+            let name: [u8; 12] = read(self.dump, offset, STRUCTURE)?;
+            self.text(u64_at(&name, 4))?;
+        }
+        Ok(())
+    }
+
+    /// Claims a string with its length in bytes before it, in UTF-8 or UTF-16. Offset 0 means that there is none.
+    pub(super) fn text(&mut self, offset: u64) -> Result<(), BrokenDump> {
+        if offset == 0 || offset >= self.dump.len() {
+            return Ok(());
+        }
+        let length: [u8; 4] = match read(self.dump, offset, "a text") {
+            Ok(length) => length,
+            // There is nothing to scrub where there is nothing.
+            Err(BrokenDump::Truncated { .. }) => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        self.add(Location { offset: offset + 4, size: u32_at(&length, 0).into() }, RegionKind::ProcessText)
+    }
+
     /// A list with a count of 32 bits; some writers align its first entry to 8 bytes.
-    fn table(&self, stream: Location, entry_size: u64, structure: &'static str) -> Result<Table, BrokenDump> {
+    pub(super) fn table(
+        &self,
+        stream: Location,
+        entry_size: u64,
+        structure: &'static str,
+    ) -> Result<Table, BrokenDump> {
         let count: [u8; 4] = read(self.dump, stream.offset, structure)?;
         let count = u64::from(u32_at(&count, 0));
         let bytes = count * entry_size;
@@ -244,7 +285,7 @@ impl<'d, R: ReadAt + ?Sized> Streams<'d, R> {
 }
 
 impl Table {
-    fn offsets(&self) -> impl Iterator<Item = u64> + use<> {
+    pub(super) fn offsets(&self) -> impl Iterator<Item = u64> + use<> {
         let (first, entry_size) = (self.first, self.entry_size);
         (0..self.count).map(move |index| first + index * entry_size)
     }

@@ -59,7 +59,11 @@ fn dump() -> Vec<u8> {
     writer.stream(0x4767_0007, b"HOME=/home/jane\0MAIL=en.v@example.com\0");
     writer.stream(0x4767_0006, b"/home/jane/app\0--user=cm.d@example.com\0");
     writer.module("C:\\Users\\Jane\\app\\Jane.exe", "/home/jane/build/jane.pdb");
-    writer.annotation("user", "an.no@example.com");
+    writer.annotations("an.no@example.com", ["li.st@example.com", "mo.dule@example.com", "ob.ject@example.com"]);
+    writer.handle("\\Device\\Mailbox\\ha.ndle@example.com");
+    writer.thread_name("worker of th.read@example.com");
+    // A stream of the application's own: a log, say.
+    writer.stream(0x4d5a_0001, b"{\"user\":\"ow.n@example.com\"}");
     writer.finish()
 }
 
@@ -67,10 +71,14 @@ fn dump() -> Vec<u8> {
 fn every_kind_of_region_is_scrubbed_and_the_rest_stays() {
     let dump = dump();
     let out = scrub_with(&dump, MinidumpRules::new(|_| byte_rules()), 1000);
-    for secret in ["st.ack@", "he.ap@", "en.v@", "cm.d@", "an.no@", "/home/jane"] {
+    for secret in
+        ["st.ack@", "he.ap@", "en.v@", "cm.d@", "an.no@", "li.st@", "mo.dule@", "ob.ject@", "ow.n@", "/home/jane"]
+    {
         assert!(contains(&dump, secret) && !contains(&out, secret), "{secret}");
     }
-    assert!(contains_utf16(&dump, "wi.de@") && !contains_utf16(&out, "wi.de@"));
+    for secret in ["wi.de@", "ha.ndle@", "th.read@"] {
+        assert!(contains_utf16(&dump, secret) && !contains_utf16(&out, secret), "{secret}");
+    }
     assert!(contains(&out, "outside: free@example.com"));
     assert!(contains_utf16(&out, "C:\\Users\\****\\app\\Jane.exe"));
     assert!(contains(&out, "/home/****/build/jane.pdb"));
@@ -131,7 +139,7 @@ fn broken_dumps_are_told() {
     let mut no_directory = dump();
     no_directory[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(matches!(read_plan(&no_directory[..]), Err(BrokenDump::Truncated { .. })));
-    for stream_type in [3, 4, 5, 8, 9, 14] {
+    for stream_type in [3, 4, 5, 8, 9, 12, 14, 24] {
         let mut writer = DumpWriter::default();
         writer.stream(stream_type, &[0xff; 64]);
         assert!(matches!(read_plan(&writer.finish()[..]), Err(BrokenDump::TooMany { .. })), "stream {stream_type}");

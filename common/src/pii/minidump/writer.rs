@@ -101,23 +101,52 @@ impl DumpWriter {
         self.stream(4, &list);
     }
 
-    /// Crashpad's information with one annotation.
-    pub(super) fn annotation(&mut self, key: &str, value: &str) {
-        let mut string = |text: &str| {
-            let mut bytes = u32::try_from(text.len()).unwrap().to_le_bytes().to_vec();
-            bytes.extend(text.as_bytes());
-            self.bytes(&bytes)
-        };
-        let (key, value) = (string(key), string(value));
-        let mut dictionary = 1_u32.to_le_bytes().to_vec();
-        dictionary.extend(key.to_le_bytes());
-        dictionary.extend(value.to_le_bytes());
-        let dictionary_at = self.bytes(&dictionary);
+    /// A text with its length in bytes.
+    fn utf8(&mut self, text: &str) -> u32 {
+        let mut bytes = u32::try_from(text.len()).unwrap().to_le_bytes().to_vec();
+        bytes.extend(text.as_bytes());
+        self.bytes(&bytes)
+    }
+
+    /// A list of entries of so many words each, where it is and how long.
+    fn list(&mut self, words: &[u32], words_each: usize) -> [u32; 2] {
+        let count = u32::try_from(words.len() / words_each).unwrap();
+        let bytes: Vec<u8> = std::iter::once(&count).chain(words).flat_map(|word| word.to_le_bytes()).collect();
+        [u32::try_from(bytes.len()).unwrap(), self.bytes(&bytes)]
+    }
+
+    /// Crashpad's information: an annotation of the process, and one of each kind of a module.
+    pub(super) fn annotations(&mut self, process: &str, [text, simple, object]: [&str; 3]) {
+        let key = self.utf8("key");
+        let values = [process, text, simple, object].map(|value| self.utf8(value));
+        let of_process = self.list(&[key, values[0]], 2);
+        let texts = self.list(&[values[1]], 1);
+        let of_module = self.list(&[key, values[2]], 2);
+        let objects = self.list(&[key, 1, values[3]], 3);
+        let module: Vec<u8> =
+            [&[1_u32][..], &texts, &of_module, &objects].concat().iter().flat_map(|word| word.to_le_bytes()).collect();
+        let module_at = self.bytes(&module);
+        let modules = self.list(&[0, 28, module_at], 3);
         let mut info = vec![0; 36];
-        info.extend(12_u32.to_le_bytes());
-        info.extend(dictionary_at.to_le_bytes());
-        info.extend([0; 8]);
+        info.extend([of_process, modules].concat().iter().flat_map(|word| word.to_le_bytes()));
+        info.extend([0; 12]);
         self.stream(0x4350_0001, &info);
+    }
+
+    /// A list of one handle to an object of this name.
+    pub(super) fn handle(&mut self, object: &str) {
+        let (kind, name) = (self.utf16("File"), self.utf16(object));
+        let words = [16, 40, 1, 0, 4, 0, kind, name, 0, 0, 0, 0, 0, 0];
+        let bytes: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        self.stream(12, &bytes);
+    }
+
+    /// A list of one thread's name.
+    pub(super) fn thread_name(&mut self, name: &str) {
+        let name = self.utf16(name);
+        let words = [1, 7, name, 0];
+        let bytes: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        self.stream(24, &bytes);
     }
 
     /// The file.

@@ -92,6 +92,7 @@ fn the_query_of_a_page_that_a_frame_names_is_scrubbed() {
         ("webpack:///./src/app.vue?a1b2", "webpack:///./src/app.vue?a1b2"),
         ("https://shop.example/app@2.0.beta/main.js", "https://shop.example/app@2.0.beta/main.js"),
         ("/home/jane/C#/main.cs", "/home/[user]/C#/main.cs"),
+        (r"\Device\HarddiskVolume3\Users\Jane Doe\app.exe", r"\Device\HarddiskVolume3\Users\[user]\app.exe"),
         (r"\\?\C:\Users\Jane Doe\app.exe", r"\\?\C:\Users\[user]\app.exe"),
     ] {
         let event = scrubbed(&strict(), &frame(path));
@@ -108,6 +109,29 @@ fn the_query_of_a_page_that_a_frame_names_is_scrubbed() {
         at(&event, "exception/values/0/stacktrace/frames/0/abs_path"),
         "https://h.example/x?email=jane@example.com"
     );
+}
+
+#[test]
+fn parameters_of_a_message_are_secret_by_their_places() {
+    for (template, params, expected) in [
+        ("login %s password=%s", json!(["joe", "hunter2"]), json!(["joe", "[Filtered]"])),
+        ("login {} with token={} of {}", json!(["joe", "hunter2", 7]), json!(["joe", "[Filtered]", 7])),
+        ("a={1} password={0}", json!(["hunter2", "x"]), json!(["[Filtered]", "x"])),
+        ("asked https://%s:%s@h.example/", json!(["hunter2", "hunter2"]), json!(["[auth]", "[auth]"])),
+        ("password=%s, auth=%s", json!([5, null]), json!([null, null])),
+        ("%s: %s", json!(["password", "joe"]), json!(["password", "joe"])),
+    ] {
+        let event = scrubbed(&strict(), &json!({"logentry": {"message": template, "params": params}}));
+        assert_eq!(event["logentry"]["params"], expected, "{template}");
+        assert!(!event.to_string().contains("hunter2"), "{event}");
+    }
+    let entry = json!({"logentry": {"message": "the password=%s", "params": ["hunter2"]}});
+    let event = scrubbed(&strict(), &entry);
+    assert_eq!(*meta(&event, "logentry/params/0"), json!({"rem": [["@secretpair:filter", "s", 0, 10]], "len": 7}));
+    let mut excluding = strict();
+    excluding.datascrubbing_settings.exclude_fields = vec!["params.*".to_owned()];
+    assert_eq!(scrubbed(&excluding, &entry)["logentry"]["params"], json!(["hunter2"]));
+    assert_eq!(scrubbed(&compat(), &entry)["logentry"]["params"], json!(["hunter2"]));
 }
 
 #[test]
