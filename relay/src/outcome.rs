@@ -10,7 +10,7 @@
 //! - what an answered request of a project held is counted on disk before the answer goes out. A request that names no project
 //!   of ours is counted too, but not waited for: `kill -9` can lose the last [`SEAL_INTERVAL`] of these;
 //! - a count reaches the aggregator exactly once, in a record of the spool (`spool::counts`);
-//! - the number of metric series is bounded by [`MAX_SERIES`]; what clients report has one series for all their reasons.
+//! - the number of metric series is bounded by [`MAX_SERIES`]; what clients report, be it SDKs or other relays, has one series for all their reasons.
 //!
 //! What is not counted here: items that went into the spool. The aggregator counts those.
 
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use picket_common::category::DataCategory;
 use picket_common::ids::ProjectId;
+use picket_common::normalise::TOLD_BY_CLIENT;
 use picket_common::outcome::{Outcome, OutcomeCount, OutcomeKey, Reason};
 use picket_common::timestamp::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -55,12 +56,16 @@ struct Labels {
 
 impl From<&OutcomeKey> for Labels {
     fn from(key: &OutcomeKey) -> Self {
-        let is_reported = key.outcome == Outcome::ClientDiscard;
+        let reason = match (key.outcome, &*key.reason) {
+            (Outcome::ClientDiscard, _) => "",
+            (_, told) if told.starts_with(TOLD_BY_CLIENT) => TOLD_BY_CLIENT.trim_end_matches(':'),
+            (_, reason) => reason,
+        };
         Self {
             project: key.project_id.map_or_else(String::new, |id| id.to_string()),
             category: key.category.as_str(),
             outcome: key.outcome.as_str(),
-            reason: if is_reported { String::new() } else { key.reason.to_string() },
+            reason: reason.to_owned(),
         }
     }
 }
@@ -186,6 +191,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::spool::{Committer, ReadLimit, SpoolConfig};
+    use picket_common::envelope::{Item, ItemType};
     use picket_common::ids::Sequence;
     use picket_common::record::{RecordKind, RecordReader};
 
@@ -273,6 +279,28 @@ mod tests {
         outcomes.spool.seal_counts(NOW).await.unwrap();
         outcomes.settle().await;
         assert_eq!(sealed(&outcomes)[0].quantity, 4);
+    }
+
+    #[tokio::test]
+    async fn reasons_that_clients_make_up_are_counted_and_make_no_series() {
+        let directory = tempfile::tempdir().unwrap();
+        let (outcomes, _committer) = open(directory.path());
+        let mut registry = Registry::with_prefix("picket_relay");
+        outcomes.register(&mut registry);
+        for list in ["discarded_events", "rate_limited_events", "filtered_events", "filtered_sampling_events"] {
+            let entry = |number| format!(r#"{{"reason":"made_up_{number}","category":"error","quantity":1}}"#);
+            let entries = (0..500).map(entry).collect::<Vec<_>>().join(",");
+            let payload = format!(r#"{{"{list}":[{entries}]}}"#);
+            let item = Item::new(ItemType::ClientReport, payload.into());
+            let mut dropped = Dropped::default();
+            crate::client_report::count(&item, NOW, &mut dropped);
+            outcomes.count(outcomes.counts_of(Some(ProjectId::new(7)), &dropped));
+        }
+        let text = picket_common::telemetry::encode_metrics(&registry);
+        let series: Vec<_> = text.lines().filter(|line| line.starts_with("picket_relay_outcomes_total{")).collect();
+        // The reports themselves, and one for each outcome that they tell of.
+        assert_eq!(series.len(), 4, "{series:?}");
+        assert!(text.contains(r#"outcome="filtered",reason="client_report"} 1000"#), "{series:?}");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::item::{Item, ParsedHeader};
-use super::parse::{json_extent, object_from_slice, refuse_long};
+use super::parse::{json_extent, refuse_long, struct_from_slice};
 use super::{Envelope, EnvelopeError, MAX_HEADER_BYTES};
 
 /// How much is read at once: the longest header, the newline after it, and a byte that tells too long from just enough.
@@ -68,7 +68,7 @@ pub(super) fn envelope(body: &Arc<dyn DetachedPayload>, max_items: usize) -> Res
         Found::TooLong { offset } => return Err(EnvelopeError::HeaderTooLong { offset }.into()),
         Found::Broken(source) => return Err(EnvelopeError::Header { source }.into()),
     };
-    let header = object_from_slice(&raw_header).map_err(|source| EnvelopeError::Header { source })?;
+    let header = struct_from_slice(&raw_header).map_err(|source| EnvelopeError::Header { source })?;
     let mut offset = after_newline(&**body, end)?;
     let mut items = Vec::new();
     while offset < body.len() {

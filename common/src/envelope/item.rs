@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::detached::DetachedPayload;
 use super::edited;
+use super::parse::struct_from_slice;
 use crate::category::DataCategory;
 
 /// What an item is. Unknown types are kept with their name.
@@ -176,7 +177,7 @@ pub(super) struct ParsedHeader {
 
 impl ParsedHeader {
     pub(super) fn read(raw: &[u8]) -> Result<Self, serde_json::Error> {
-        let header: ItemHeader<'_> = serde_json::from_slice(raw)?;
+        let header: ItemHeader<'_> = struct_from_slice(raw)?;
         Ok(Self {
             item_type: ItemType::from_name(&header.item_type),
             length: header.length,

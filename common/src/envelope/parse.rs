@@ -1,6 +1,7 @@
 //! The envelope parser.
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::item::{Item, ParsedHeader};
@@ -76,7 +77,7 @@ pub(super) fn envelope(body: Bytes, max_items: usize) -> Result<Envelope, Envelo
     };
     refuse_long(&header_range)?;
     let raw_header = body.slice(header_range.clone());
-    let header: Header = object_from_slice(&raw_header).map_err(|source| EnvelopeError::Header { source })?;
+    let header: Header = struct_from_slice(&raw_header).map_err(|source| EnvelopeError::Header { source })?;
     let mut offset = after_newline(&body, header_range.end)?;
 
     let mut items = Vec::new();
@@ -141,8 +142,8 @@ pub(super) fn json_extent(body: &[u8], offset: usize) -> Result<Option<std::ops:
 }
 
 /// `serde_json` also reads a struct from an array; a header must be an object.
-pub(super) fn object_from_slice(raw: &[u8]) -> Result<Header, serde_json::Error> {
-    if raw.first() != Some(&b'{') {
+pub(super) fn struct_from_slice<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Result<T, serde_json::Error> {
+    if raw.trim_ascii_start().first() != Some(&b'{') {
         return Err(serde::de::Error::custom("expected a JSON object"));
     }
     serde_json::from_slice(raw)

@@ -82,6 +82,14 @@ fn the_number_of_items_is_bounded() {
 }
 
 #[test]
+fn a_header_that_is_a_list_is_none() {
+    assert!(matches!(parse("[]\n"), Err(EnvelopeError::Header { .. })));
+    for text in ["{}\n[\"event\",2]\n{}", "{}\n[\"event\",2,null,null]\n{}", "{}\n[]\n{}"] {
+        assert!(matches!(parse(text), Err(EnvelopeError::ItemHeader { index: 0, .. })), "{text}");
+    }
+}
+
+#[test]
 fn a_header_is_bounded_however_long_the_body() {
     let long = "0,".repeat(MAX_HEADER_BYTES);
     let envelope = Envelope::parse(Bytes::from(format!("{{\"sent_at\":[{long}0]}}\n")), MAX_ITEMS);

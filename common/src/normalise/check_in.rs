@@ -10,8 +10,8 @@ use crate::tree::{Document, MetaTree, Object, Path, Value};
 const MAX_SLUG_CHARS: usize = 50;
 /// Longest environment and time zone, in characters.
 const MAX_NAME_CHARS: usize = 64;
-/// What a client may say. That a check-in was missed is for the server to say.
-const STATUSES: [&str; 3] = ["ok", "error", "in_progress"];
+/// What a client may say. That a check-in was missed is mostly for the server to find, but who watches jobs by other means may say it.
+const STATUSES: [&str; 4] = ["ok", "error", "in_progress", "missed"];
 
 fn field_of(key: &str) -> Field {
     match key {
@@ -149,7 +149,8 @@ mod tests {
         let long = "x".repeat(65);
         for (came, expected) in [
             (r#"{"monitor_slug":"My Job!","status":"ok"}"#, Ok(r#"{"monitor_slug":"my-job","status":"ok"}"#)),
-            (r#"{"monitor_slug":"a","status":"missed"}"#, Ok(r#"{"monitor_slug":"a","status":"unknown"}"#)),
+            (r#"{"monitor_slug":"a","status":"missed"}"#, Ok(r#"{"monitor_slug":"a","status":"missed"}"#)),
+            (r#"{"monitor_slug":"a","status":"late"}"#, Ok(r#"{"monitor_slug":"a","status":"unknown"}"#)),
             (
                 r#"{"check_in_id":"8CFF04A7-C713-4101-9014-047FC635300B","monitor_slug":"a","status":"ok","duration":-1}"#,
                 Ok(

@@ -23,7 +23,7 @@ const LISTS: [(&str, Outcome); 4] = [
     ("filtered_sampling_events", Outcome::Filtered),
 ];
 /// How the reason of an outcome begins that somebody else came to.
-const TOLD: &str = "client_report:";
+pub const TOLD: &str = "client_report:";
 /// Most entries that are read. SDKs have about ten reasons and twenty categories.
 const MAX_ENTRIES: usize = 500;
 

@@ -25,7 +25,7 @@ const CLOCK_DRIFT: &str = "clock_drift";
 /// Settles the event's times. Returns by how much the other times in it are to be moved.
 ///
 /// # Errors
-/// [`Rejected`] for a transaction that does not say when it started and ended.
+/// [`Rejected`] for a transaction that does not say when it started and ended, also after its times were moved.
 pub(super) fn settle(
     event: &mut Object<'_>,
     context: &EventContext<'_>,
@@ -50,6 +50,8 @@ pub(super) fn settle(
         settle_field(started, shift, meta, &Path::ROOT.key("start_timestamp"));
     }
     if is_transaction {
+        // What was moved out of the years that can be named is not there any more.
+        check_transaction(event)?;
         settle_spans(event, shift, meta);
     }
     Ok(shift)

@@ -58,7 +58,7 @@ mod user_report;
 mod tests;
 
 pub use check_in::normalise_check_in;
-pub use client_report::{ClientReport, Discarded};
+pub use client_report::{ClientReport, Discarded, TOLD as TOLD_BY_CLIENT};
 pub use event_context::{ClientHints, EventContext, IpInference};
 pub use feedback::normalise_feedback;
 pub use message_format::format as fill_message;

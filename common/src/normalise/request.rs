@@ -141,7 +141,7 @@ fn headers(request: &mut Object<'_>, meta: &mut MetaTree, path: &Path<'_>) {
     trim_bag(headers, PARTS, meta, &path);
 }
 
-/// The `Cookie` header becomes `cookies`, unless these are there.
+/// The `Cookie` header becomes `cookies`, unless these are there: of several the first. None of them stays, however it is written.
 fn cookies(request: &mut Object<'_>, meta: &mut MetaTree, path: &Path<'_>) {
     let header = take_cookie_header(request, meta, path);
     let path = path.key("cookies");
@@ -165,10 +165,16 @@ fn take_cookie_header(request: &mut Object<'_>, meta: &mut MetaTree, path: &Path
     let path = path.key("headers");
     match request.get_mut("headers")? {
         Value::Object(headers) => {
-            let name = headers.iter().map(|(name, _)| name).find(|name| name.eq_ignore_ascii_case(NAME))?.to_owned();
-            let header = headers.remove(&name)?;
-            drop(take_meta(meta, &path.key(&name)));
-            header.as_str().map(str::to_owned)
+            let is_cookie = |name: &str| name.eq_ignore_ascii_case(NAME);
+            let names: Vec<_> =
+                headers.iter().map(|(name, _)| name).filter(|name| is_cookie(name)).map(str::to_owned).collect();
+            let mut found = None;
+            for name in names {
+                let header = headers.remove(&name);
+                drop(take_meta(meta, &path.key(&name)));
+                found = found.or_else(|| header?.as_str().map(str::to_owned));
+            }
+            found
         }
         Value::Array(headers) => {
             let is_cookie = |pair: &Value<'_>| {
@@ -206,6 +212,7 @@ mod tests {
                 r#"{"headers":{"Host":"a","cookie":"s=1; t=2"}}"#,
                 r#"{"headers":{"Host":"a"},"cookies":[["s","1"],["t","2"]]}"#,
             ),
+            (r#"{"headers":{"COOKIE":null,"Cookie":"s=1","cookie":"t=2"}}"#, r#"{"headers":{},"cookies":[["s","1"]]}"#),
             (
                 r#"{"headers":[["Cookie","s=1"],["Host","a"]],"cookies":{"u":"3"}}"#,
                 r#"{"headers":[["Host","a"]],"cookies":[["u","3"]]}"#,

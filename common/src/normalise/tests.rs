@@ -249,6 +249,8 @@ fn what_is_no_event_is_rejected_with_a_word() {
         (r#"{"type":"transaction"}"#, "invalid_transaction"),
         (r#"{"type":"transaction","timestamp":5,"start_timestamp":-5}"#, "invalid_transaction"),
         (r#"{"type":"transaction","timestamp":5,"start_timestamp":6}"#, "invalid_transaction"),
+        // Its times are moved together, and the start ends before 1970.
+        (r#"{"type":"transaction","timestamp":"9000-01-01T00:00:00Z","start_timestamp":1}"#, "invalid_transaction"),
     ] {
         let mut document = Document::read(json.as_bytes(), PythonFloats::Refuse).unwrap();
         assert_eq!(normalise_event(&mut document, &context()).unwrap_err().reason, reason, "{json}");
@@ -366,7 +368,7 @@ fn broken_event() -> impl Strategy<Value = serde_json::Value> {
                 "pre_context": ["a", null]}]}}]},
         "threads": {"values": [{"id": 1, "name": "main", "stacktrace": {"frames": []}}]},
         "breadcrumbs": [{"timestamp": 1_763_820_299, "message": "m", "level": "log", "data": {"url": "u"}}],
-        "request": {"url": "http://h/p?a=1#f", "method": "get", "headers": {"Cookie": "a=1", "User-Agent": "x"},
+        "request": {"url": "http://h/p?a=1#f", "method": "get", "headers": {"Cookie": "a=1", "cookie": "b=2", "User-Agent": "x"},
             "data": "{\"a\":1}", "env": {"REMOTE_ADDR": "192.0.2.1"}},
         "user": {"id": 7, "ip_address": "{{auto}}", "plan": "free"}, "tags": {"a": 1, "b c": "d"},
         "contexts": {"os": {"raw_description": "Linux 5.1"}, "trace": {"trace_id": "x"}, "reprocessing": {}},

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::filters::{InvalidFilter, MAX_ENTRIES, network};
+use super::version::VersionTest;
 use crate::glob::Glob;
 
 /// Most levels of a condition.
@@ -152,10 +153,9 @@ impl Condition {
                     .map(|_| ())
                     .ok_or_else(|| "expected an address or a network such as 10.0.0.0/8".to_owned())
             }),
-            Self::Release(test) => check_texts(at, test, |text| {
-                let pattern = text.trim_start_matches(['<', '>', '=']);
-                Glob::new(pattern).map(|_| ()).map_err(|error| error.to_string())
-            }),
+            Self::Release(test) => {
+                check_texts(at, test, |text| VersionTest::read(text).map(|_| ()).map_err(|error| error.to_string()))
+            }
             Self::And { inner } | Self::Or { inner } => {
                 for (position, condition) in inner.iter().enumerate() {
                     condition.check(&format!("{at}.inner[{position}]"), depth + 1, nodes)?;
@@ -246,6 +246,8 @@ mod tests {
             (json!({"op": "eq", "name": "event.x", "value": {}}), "condition.value"),
             (json!({"op": "glob", "name": "event.x", "value": "[a"}), "condition.value[0]"),
             (json!({"op": "cidr", "name": "event.x", "value": ["x"]}), "condition.value[0]"),
+            (json!({"op": "release", "name": "event.release", "value": ["1.*", ">=1.0.*"]}), "condition.value[1]"),
+            (json!({"op": "release", "name": "event.release", "value": ">"}), "condition.value[0]"),
             (json!({"op": "or", "inner": [{"op": "novelty"}]}), "condition.inner[0].op"),
         ] {
             let message = problem(condition);

@@ -15,6 +15,7 @@ pub mod filters;
 mod index;
 pub mod settings;
 pub mod spike;
+pub mod version;
 
 use serde::{Deserialize, Serialize};
 

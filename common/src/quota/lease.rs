@@ -88,9 +88,12 @@ impl Lease {
         self.used = self.used.saturating_sub(quantity);
     }
 
-    /// Notes that `quantity` was refused, so that the next report asks for it.
-    pub const fn refuse(&mut self, quantity: u64) {
-        self.refused = self.refused.saturating_add(quantity);
+    /// Notes that `quantity` was refused, so that the next report asks for it. Not for more than `limit`: nobody could ever give
+    /// that.
+    pub fn refuse(&mut self, quantity: u64, limit: u64) {
+        if quantity <= limit {
+            self.refused = self.refused.saturating_add(quantity).min(limit);
+        }
     }
 
     /// Whether the aggregator should hear of this window soon: something was refused, or soon will be.
@@ -248,8 +251,12 @@ mod tests {
         lease.charge(1);
         assert!(lease.is_running_low());
         assert_eq!(lease.report(&bucket()).wants, 11);
-        lease.refuse(500);
+        lease.refuse(500, 800);
         assert_eq!(lease.report(&bucket()).wants, 500);
+        lease.refuse(500, 800);
+        lease.refuse(500, 800);
+        assert_eq!(lease.report(&bucket()).wants, 800, "no more than there is");
+        lease.refuse(801, 800);
         assert_eq!(lease.report(&bucket()).wants, 0, "nothing came since");
     }
 

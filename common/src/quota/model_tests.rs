@@ -75,7 +75,7 @@ impl Model {
                 for _ in 0..units {
                     match lease.check(1, limit) {
                         Verdict::Fits => lease.charge(1),
-                        Verdict::ShareUsedUp | Verdict::Exhausted => lease.refuse(1),
+                        Verdict::ShareUsedUp | Verdict::Exhausted => lease.refuse(1, limit),
                     }
                 }
             }

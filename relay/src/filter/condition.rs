@@ -10,9 +10,8 @@ use ipnet::IpNet;
 use picket_common::glob::Glob;
 use picket_common::project_config::condition::{Condition, EqTest, MAX_DEPTH, NumberTest, TextTest};
 use picket_common::project_config::filters::network;
+use picket_common::project_config::version::VersionTest;
 use picket_common::tree::Value;
-
-use super::version::VersionTest;
 
 /// What a condition is about.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +96,7 @@ impl Test {
             },
             Condition::Release(TextTest { name, value }) => Self::Release {
                 field: Field::of(name),
-                tests: value.iter().map(|text| VersionTest::read(text)).collect::<Option<_>>()?,
+                tests: value.iter().map(|text| VersionTest::read(text).ok()).collect::<Option<_>>()?,
             },
             Condition::And { inner } => Self::And(all_of(inner)?),
             Condition::Or { inner } => Self::Or(all_of(inner)?),

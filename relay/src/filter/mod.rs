@@ -21,7 +21,6 @@ mod event;
 mod legacy_browsers;
 mod localhost;
 mod user_agent;
-mod version;
 mod web_crawlers;
 
 use picket_common::envelope::{Item, ItemType};

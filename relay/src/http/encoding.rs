@@ -60,6 +60,9 @@ impl Encoding {
     }
 }
 
+/// Most streams one after the other. Beginning one costs as much as inflating some kilobytes, and an empty one has 20 bytes.
+const MAX_STREAMS: usize = 1000;
+
 /// Why a body can't be taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
@@ -173,7 +176,10 @@ fn step_brotli(state: &mut BrotliDecoder, input: &[u8], out: &mut [u8]) -> Resul
 
 /// Takes one body apart.
 pub(crate) struct Decoder {
+    encoding: Encoding,
     codec: Codec,
+    /// How many streams were begun.
+    streams: usize,
     out: Vec<u8>,
     /// How much was taken away by [`Self::take_decoded`].
     taken: usize,
@@ -186,7 +192,7 @@ impl Decoder {
     /// A decoder for a body that decompresses to at most `limit` bytes, reserved from the budget as they come.
     pub(crate) fn new(encoding: Encoding, limit: usize, reservation: Reservation) -> Result<Self, DecodeError> {
         let codec = Codec::new(encoding)?;
-        Ok(Self { codec, out: Vec::new(), taken: 0, limit, reservation, ended: false })
+        Ok(Self { encoding, codec, streams: 1, out: Vec::new(), taken: 0, limit, reservation, ended: false })
     }
 
     /// What was decompressed up to now and not taken away.
@@ -203,7 +209,8 @@ impl Decoder {
     /// One step: consumes some of `input`, which is advanced. Returns whether more steps are needed before the next chunk.
     pub(crate) fn step(&mut self, input: &mut &[u8]) -> Result<Step, DecodeError> {
         if self.ended {
-            return if input.is_empty() { Ok(Step::NeedsInput) } else { Err(DecodeError::TrailingBytes) };
+            let Some(next) = input.first() else { return Ok(Step::NeedsInput) };
+            self.begin_next(*next)?;
         }
         self.make_room(input.len())?;
         let start = self.out.len();
@@ -220,6 +227,24 @@ impl Decoder {
         let progressed = progress.read > 0 || progress.written > 0;
         let goes_on = progressed && (progress.written == spare || !input.is_empty());
         Ok(if goes_on { Step::GoesOn } else { Step::NeedsInput })
+    }
+
+    /// Begins the stream that follows the one that ended, where the format says that several are one.
+    fn begin_next(&mut self, first: u8) -> Result<(), DecodeError> {
+        let is_next = match self.encoding {
+            // RFC 1952 §2.2: members follow each other with nothing between them.
+            Encoding::Gzip => first == 0x1f,
+            // RFC 8878 §3: so do frames, and what is to be skipped.
+            Encoding::Zstd => first == 0x28 || (0x50..=0x5f).contains(&first),
+            Encoding::Identity | Encoding::Deflate | Encoding::Brotli => false,
+        };
+        self.streams += 1;
+        if !is_next || self.streams > MAX_STREAMS {
+            return Err(DecodeError::TrailingBytes);
+        }
+        self.codec = Codec::new(self.encoding)?;
+        self.ended = false;
+        Ok(())
     }
 
     /// Whether the body may end here.

@@ -108,10 +108,32 @@ fn bytes_after_the_stream_are_refused() {
     for encoding in COMPRESSED {
         let sent = encoded(encoding, b"{}");
         let budget = MemoryBudget::new(64 * MIB);
-        for chunks in [vec![[sent.as_slice(), b"x"].concat()], vec![sent.clone(), b"x".to_vec()], vec![sent.repeat(2)]]
+        for chunks in
+            [vec![[sent.as_slice(), b"x"].concat()], vec![sent.clone(), b"x".to_vec()], vec![sent.repeat(1001)]]
         {
             let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
             assert_eq!(decoded(encoding, &chunks, MIB, &budget), Err(DecodeError::TrailingBytes), "{encoding:?}");
+        }
+    }
+}
+
+#[test]
+fn streams_one_after_the_other_are_one_where_the_format_says_so() {
+    for (encoding, expected) in [
+        (Encoding::Gzip, Ok(b"{\"a\":1}".to_vec())),
+        (Encoding::Zstd, Ok(b"{\"a\":1}".to_vec())),
+        (Encoding::Deflate, Err(DecodeError::TrailingBytes)),
+        (Encoding::Brotli, Err(DecodeError::TrailingBytes)),
+    ] {
+        let sent = [encoded(encoding, b"{\"a\""), encoded(encoding, b""), encoded(encoding, b":1}")].concat();
+        let budget = MemoryBudget::new(64 * MIB);
+        for size in [1, 7, sent.len()] {
+            let chunks: Vec<&[u8]> = sent.chunks(size).collect();
+            assert_eq!(decoded(encoding, &chunks, MIB, &budget), expected, "{encoding:?} in {size}");
+        }
+        if expected.is_ok() {
+            let cut = whole(encoding, &sent[..sent.len() - 1], MIB);
+            assert_eq!(cut, Err(DecodeError::Truncated), "{encoding:?}");
         }
     }
 }

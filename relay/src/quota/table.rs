@@ -135,12 +135,12 @@ impl Quotas {
         if protection.enabled && is_event && !state.baseline(project.id).admits(protection, at) {
             return Err(spike_limit(at));
         }
-        let hit = quotas.iter().filter_map(|quota| Some((quota, state.check(quota, amounts, at)?)));
-        if let Some((quota, retry_after)) = hit.max_by_key(|(_, retry_after)| *retry_after) {
-            let is_urgent = state.refuse(quotas, amounts, at);
+        let hits: Vec<_> = quotas.iter().filter_map(|quota| Some((quota, state.check(quota, amounts, at)?))).collect();
+        if let Some((quota, hit)) = hits.iter().max_by_key(|(_, hit)| hit.retry_after) {
+            let is_urgent = state.refuse(&hits, amounts, at);
             drop(state);
             self.wake(is_urgent);
-            return Err(limit_of(quota, retry_after));
+            return Err(limit_of(quota, hit.retry_after));
         }
         let is_urgent = state.admit(quotas, amounts, at);
         if protection.enabled && is_event {
@@ -279,6 +279,25 @@ enum Urgency {
     Now,
 }
 
+/// A quota that keeps something out.
+#[derive(Debug, Clone, Copy)]
+struct Hit {
+    /// For how long.
+    retry_after: Duration,
+    ask: Ask,
+}
+
+/// What the aggregator is asked for the sake of what is kept out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// More of the limit.
+    ForShare,
+    /// Whether there is anything left by now.
+    WhetherExhausted,
+    /// Nothing: the quota is closed.
+    Nothing,
+}
+
 // === impl State ===
 
 impl State {
@@ -297,11 +316,11 @@ impl State {
         entry
     }
 
-    /// How long a quota keeps the amounts out; `None` if it does not.
-    fn check(&mut self, quota: &KeyQuota, amounts: &[(DataCategory, u64)], at: Timestamp) -> Option<Duration> {
+    /// What keeps the amounts out of a quota; `None` if nothing does.
+    fn check(&mut self, quota: &KeyQuota, amounts: &[(DataCategory, u64)], at: Timestamp) -> Option<Hit> {
         let quantity = counted(quota, amounts)?;
         let (bucket, limit) = match &quota.counter {
-            Counter::Closed => return Some(RETRY_CLOSED),
+            Counter::Closed => return Some(Hit { retry_after: RETRY_CLOSED, ask: Ask::Nothing }),
             Counter::Window { bucket, limit } => (bucket, *limit),
         };
         let link = self.link;
@@ -309,17 +328,29 @@ impl State {
         let until_end = || bucket.end_of(lease.number()).since(at).min(RETRY_MAX);
         match (lease.check(quantity, limit), link) {
             (Verdict::Fits, _) => None,
-            (Verdict::ShareUsedUp, Link::Up) => Some(RETRY_ASKING.min(until_end())),
-            (Verdict::ShareUsedUp, Link::Down) | (Verdict::Exhausted, _) => Some(until_end()),
+            (Verdict::ShareUsedUp, Link::Up) if quantity <= limit => {
+                Some(Hit { retry_after: RETRY_ASKING.min(until_end()), ask: Ask::ForShare })
+            }
+            (Verdict::ShareUsedUp, _) => Some(Hit { retry_after: until_end(), ask: Ask::ForShare }),
+            // The limit may have been raised since: whoever asks is told.
+            (Verdict::Exhausted, _) => Some(Hit { retry_after: until_end(), ask: Ask::WhetherExhausted }),
         }
     }
 
     fn admit(&mut self, quotas: &[KeyQuota], amounts: &[(DataCategory, u64)], at: Timestamp) -> Urgency {
-        self.touch(quotas, amounts, at, Lease::charge)
+        self.touch(quotas.iter(), amounts, at, |lease, quantity, _| lease.charge(quantity))
     }
 
-    fn refuse(&mut self, quotas: &[KeyQuota], amounts: &[(DataCategory, u64)], at: Timestamp) -> Urgency {
-        self.touch(quotas, amounts, at, Lease::refuse)
+    /// Asks for more where that would have let the amounts in. A share of one quota is of no use to what another keeps out, and
+    /// would be taken from relays that have use for it.
+    fn refuse(&mut self, hits: &[(&KeyQuota, Hit)], amounts: &[(DataCategory, u64)], at: Timestamp) -> Urgency {
+        let is_share_of_use = hits.iter().all(|(_, hit)| hit.ask == Ask::ForShare);
+        let asked = hits.iter().filter(|(_, hit)| match hit.ask {
+            Ask::ForShare => is_share_of_use,
+            Ask::WhetherExhausted => true,
+            Ask::Nothing => false,
+        });
+        self.touch(asked.map(|(quota, _)| *quota), amounts, at, Lease::refuse)
     }
 
     fn give_back(&mut self, quotas: &[KeyQuota], amounts: &[(DataCategory, u64)], at: Timestamp) {
@@ -335,12 +366,13 @@ impl State {
         }
     }
 
-    fn touch(
+    /// Changes the lease of each quota by what it counts of the amounts; `change` is given that and the limit.
+    fn touch<'q>(
         &mut self,
-        quotas: &[KeyQuota],
+        quotas: impl Iterator<Item = &'q KeyQuota>,
         amounts: &[(DataCategory, u64)],
         at: Timestamp,
-        change: fn(&mut Lease, u64),
+        change: fn(&mut Lease, u64, u64),
     ) -> Urgency {
         let mut urgency = Urgency::None;
         for quota in quotas {
@@ -348,7 +380,7 @@ impl State {
                 continue;
             };
             let entry = self.entry(bucket, *limit, at);
-            change(&mut entry.lease, quantity);
+            change(&mut entry.lease, quantity, *limit);
             entry.is_reported = false;
             urgency = urgency.max(if entry.lease.is_running_low() { Urgency::Now } else { Urgency::Soon });
         }

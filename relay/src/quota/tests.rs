@@ -307,3 +307,47 @@ fn a_restart_does_not_double_a_share() {
     let _ = quotas.take_stored(NOW, Ending::Running);
     assert!(quotas.take_stored(NOW, Ending::Running).is_none());
 }
+
+/// What a report asks for, by quota.
+fn wanted(quotas: &Quotas) -> Vec<(String, u64)> {
+    let mut wanted: Vec<_> = quotas
+        .take_report(Instant::now())
+        .into_iter()
+        .filter(|told| told.wants > 0)
+        .map(|told| (told.bucket.quota.to_string(), told.wants))
+        .collect();
+    wanted.sort();
+    wanted
+}
+
+#[tokio::test]
+async fn a_noisy_key_asks_for_no_share_of_the_quotas_that_did_not_stop_it() {
+    let noisy = |own: Json| {
+        let organization = json!({"id": "organization", "scope": "organization", "limit": 1000, "window": 3600});
+        (Quotas::default(), with_quotas(json!([own, organization])))
+    };
+    let key = json!({"id": "key", "scope": "key", "limit": 10, "window": 3600});
+    let (quotas, project) = noisy(key);
+    quotas.set_link(Link::Up);
+    quotas.apply(2, &[]);
+    assert_eq!(errors_admitted(&quotas, &project, 5), 5);
+    let _ = quotas.take_report(Instant::now());
+    assert_eq!(errors_admitted(&quotas, &project, 100), 0);
+    assert_eq!(wanted(&quotas), [("key".to_owned(), 10)], "never more than the limit either");
+
+    let (quotas, project) = noisy(json!({"id": "closed", "scope": "key", "limit": 0}));
+    quotas.set_link(Link::Up);
+    quotas.apply(1000, &[]);
+    assert_eq!(errors_admitted(&quotas, &project, 100), 0);
+    assert_eq!(wanted(&quotas), []);
+}
+
+#[tokio::test]
+async fn what_is_larger_than_the_whole_limit_is_never_asked_for() {
+    let bytes = json!({"id": "bytes", "limit": 10, "window": 3600, "categories": ["attachment"]});
+    let (quotas, project) = (Quotas::default(), with_quotas(json!([bytes])));
+    quotas.set_link(Link::Up);
+    let (left, _, header) = send(&quotas, &project, &[("attachment", "eleven char")]);
+    assert!(left.is_empty() && header.starts_with("300:"), "{header}");
+    assert_eq!(wanted(&quotas), []);
+}

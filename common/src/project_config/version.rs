@@ -1,26 +1,43 @@
-//! Tests on releases: a glob, or a comparison with the release's version.
+//! Tests on releases: a glob, or a comparison with the release's version. Settings are checked with what applies them, so that none
+//! is taken that would never apply.
 
 use std::cmp::Ordering;
 
-use picket_common::glob::Glob;
+use crate::glob::{Glob, InvalidGlob};
 
 /// A test on a release of the form `package@version`, or of a version alone.
 #[derive(Debug)]
-pub(super) enum VersionTest {
+pub enum VersionTest {
+    /// The whole release, or its version, looks like this.
     Glob(Glob),
+    /// The version is one of these to that one.
     Compare(Vec<Ordering>, Version),
+}
+
+/// Why a text is no test.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VersionTestError {
+    /// What follows `<`, `>` or `=` is no version.
+    #[error("expected a version such as 1.2.3 after <, <=, >, >= or =; a pattern with * stands alone")]
+    NoVersion,
+    /// The glob can't be used.
+    #[error(transparent)]
+    Glob(#[from] InvalidGlob),
 }
 
 /// The numbers of a version, and whether it is one of those before the release of that number (`2.0.0-beta`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Version {
+pub struct Version {
     numbers: Vec<u64>,
     is_preliminary: bool,
 }
 
 impl VersionTest {
     /// Reads `<2.1`, `>=2`, `=2.0` or a glob.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`VersionTestError`]: neither a comparison nor a glob.
+    pub fn read(text: &str) -> Result<Self, VersionTestError> {
         let relations = [
             ("<=", vec![Ordering::Less, Ordering::Equal]),
             (">=", vec![Ordering::Greater, Ordering::Equal]),
@@ -30,14 +47,16 @@ impl VersionTest {
         ];
         for (sign, allowed) in relations {
             if let Some(version) = text.strip_prefix(sign) {
-                return Version::read(version.trim()).map(|version| Self::Compare(allowed, version));
+                let version = Version::read(version.trim()).ok_or(VersionTestError::NoVersion)?;
+                return Ok(Self::Compare(allowed, version));
             }
         }
-        Glob::new(text).ok().map(Self::Glob)
+        Ok(Self::Glob(Glob::new(text)?))
     }
 
     /// Whether a release passes.
-    pub(super) fn matches(&self, release: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, release: &str) -> bool {
         let version = release.rsplit_once('@').map_or(release, |(_, version)| version);
         match self {
             Self::Glob(glob) => {
@@ -94,6 +113,6 @@ mod tests {
         for (test, release, expected) in table {
             assert_eq!(VersionTest::read(test).unwrap().matches(release), expected, "{test} {release}");
         }
-        assert!(VersionTest::read(">=x").is_none());
+        assert!(VersionTest::read(">=x").is_err() && VersionTest::read(">=1.0.*").is_err());
     }
 }
