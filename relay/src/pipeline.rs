@@ -8,12 +8,13 @@
 //! - each stage takes only the type that the stage before it made, so that none can be skipped;
 //! - [`Pipeline::take`] returns `Ok` only after the record is on disk;
 //! - quota is charged for what is taken: a request that is refused after it was charged has the charge given back;
-//! - a refused request is counted once for each of its items, here; what a stage drops from a request that is taken is noted by
+//! - a refused request, and one whose client went away too early, is counted once for each of its items, here; what a stage drops from a request that is taken is noted by
 //!   that stage ([`Dropped`]) and counted in the write that stores the rest; what is spooled is counted by the aggregator.
 
 use std::sync::Arc;
 
-use picket_common::ids::EventId;
+use picket_common::envelope::Envelope;
+use picket_common::ids::{EventId, ProjectId};
 use picket_common::outcome::OutcomeCount;
 use tracing::error;
 
@@ -67,7 +68,16 @@ impl Pipeline {
         &self.spool
     }
 
-    /// Takes a request through all stages. On `Ok` it is on disk, or had no items.
+    /// Whether a request waits for more than the spool on its way, so that its client may well be gone before it is stored. It is
+    /// then taken in a task of its own: a crash reporter sends a dump once and does not wait for long.
+    #[must_use]
+    pub fn takes_long(envelope: &Envelope) -> bool {
+        let is_detached = envelope.items().iter().any(|item| item.detached().is_some());
+        is_detached || payload_bytes(envelope) > BLOCKING_ABOVE_BYTES
+    }
+
+    /// Takes a request through all stages. On `Ok` it is on disk, or had no items. If the future is dropped before it is done, the
+    /// request is stored, or counted as dropped with the reason `client_gone`.
     ///
     /// # Errors
     /// The [`Refusal`] to answer with. Its items are counted then.
@@ -75,19 +85,19 @@ impl Pipeline {
         if accepted.0.envelope.items().is_empty() {
             return Ok(Taken { event_id: accepted.0.envelope.event_id(), ..Taken::default() });
         }
-        let project_id = accepted.0.project.config.id;
         let tally = Tally::of(&accepted.0.envelope);
-        let taken = self.prepare_and_append(accepted).await;
+        let project_id = accepted.0.project.config.id;
+        let mut pending = Pending { pipeline: self, project_id, tally, charge: None, stage: Stage::Waiting };
+        let taken = self.prepare_and_append(accepted, &mut pending).await;
         if let Err(refusal) = &taken {
-            self.outcomes.refused(Some(project_id), &tally, refusal);
+            pending.refuse(refusal);
         }
         taken
     }
 
-    async fn prepare_and_append(&self, accepted: Accepted) -> Result<Taken, Refusal> {
+    async fn prepare_and_append(&self, accepted: Accepted, pending: &mut Pending<'_>) -> Result<Taken, Refusal> {
         let project_id = accepted.0.project.config.id;
-        let bytes: usize = accepted.0.envelope.items().iter().map(|item| item.payload().len()).sum();
-        let prepared = if bytes <= BLOCKING_ABOVE_BYTES {
+        let prepared = if payload_bytes(&accepted.0.envelope) <= BLOCKING_ABOVE_BYTES {
             self.prepare(accepted)?
         } else {
             let this = self.clone();
@@ -99,11 +109,12 @@ impl Pipeline {
         let counts = self.outcomes.counts_of(Some(project_id), &prepared.dropped);
         match prepared.spoolable {
             Some(spoolable) => {
-                let give_back = |_: &Refusal| self.give_back(prepared.charge.as_ref());
-                self.append(spoolable, counts.clone()).await.inspect_err(give_back)?;
+                pending.charge = prepared.charge;
+                self.append(spoolable, counts.clone(), pending).await?;
                 self.outcomes.show(&counts);
             }
             None => {
+                pending.stage = Stage::Settled;
                 self.outcomes.count(counts);
                 self.outcomes.settle().await;
             }
@@ -136,7 +147,12 @@ impl Pipeline {
     }
 
     /// Blobs first: the record that names them makes them count.
-    async fn append(&self, spoolable: Spoolable, counts: Vec<OutcomeCount>) -> Result<(), Refusal> {
+    async fn append(
+        &self,
+        spoolable: Spoolable,
+        counts: Vec<OutcomeCount>,
+        pending: &mut Pending<'_>,
+    ) -> Result<(), Refusal> {
         let Spoolable { mut record, blobs } = spoolable;
         let bytes: u64 = blobs.iter().map(|blob| blob.payload.len()).sum();
         if bytes > 0 && !self.spool.has_room_for(bytes) {
@@ -146,8 +162,46 @@ impl Pipeline {
             let reference = blob::append(&self.spool, &record.header, blob, self.random).await.map_err(blob_refusal)?;
             record.header.blobs.push(reference);
         }
-        self.spool.append_counted(record, counts).await.map_err(append_refusal)?;
+        let place = self.spool.place(&record).await.map_err(append_refusal)?;
+        let stored = place.put(record, counts);
+        pending.stage = Stage::Settled;
+        stored.await.map_err(append_refusal)?;
         Ok(())
+    }
+}
+
+/// A request on its way, with what is made good if its client goes away before the spool has it: the future that takes it is then
+/// dropped at whatever it waits for, and the items would be in no count and charged all the same.
+struct Pending<'a> {
+    pipeline: &'a Pipeline,
+    project_id: ProjectId,
+    tally: Tally,
+    /// What was charged for it, once that is known.
+    charge: Option<Charge>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nobody but the future that takes it has it.
+    Waiting,
+    /// The spool has it, or it is counted.
+    Settled,
+}
+
+impl Pending<'_> {
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.stage = Stage::Settled;
+        self.pipeline.give_back(self.charge.take().as_ref());
+        self.pipeline.outcomes.refused(Some(self.project_id), &self.tally, refusal);
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.stage == Stage::Waiting {
+            self.refuse(&Refusal::unavailable("client_gone", "the client went away before its request was stored"));
+        }
     }
 }
 
@@ -163,6 +217,11 @@ struct Prepared {
     limits: RateLimits,
     /// What is given back if it can't be stored.
     charge: Option<Charge>,
+}
+
+/// How many bytes of payload are in memory.
+fn payload_bytes(envelope: &Envelope) -> usize {
+    envelope.items().iter().map(|item| item.payload().len()).sum()
 }
 
 fn append_refusal(failure: AppendError) -> Refusal {

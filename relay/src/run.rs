@@ -245,6 +245,7 @@ fn server(
         config: config.http.clone(),
         limits: config.limits.clone(),
         budget: MemoryBudget::new(config.limits.max_in_flight_bytes.as_usize()),
+        decoding: crate::crash::decoding_budget(),
         staging,
         random,
         projects,

@@ -3,7 +3,7 @@
 use picket_common::envelope::{AttachmentHeader, Item};
 
 use super::{CrashError, MINIDUMP, Workshop, first_bytes, pour, reader};
-use crate::staging::Content;
+use crate::staging::{Content, Sink};
 
 /// What a dump begins with; the second is the first on a machine of the other byte order.
 const DUMP_MAGIC: [&[u8]; 2] = [b"MDMP", b"PMDM"];
@@ -42,14 +42,16 @@ pub fn has_dump_magic(item: &Item) -> std::io::Result<bool> {
 /// The dump without its compression; one that is not compressed stays as it is. Blocking.
 ///
 /// # Errors
-/// [`CrashError::Damaged`] if it can't be decompressed, [`CrashError::TooLong`] over the limit of attachments.
+/// [`CrashError::Damaged`] if it can't be decompressed, [`CrashError::TooLong`] and [`CrashError::TooMuch`] over the limits
+/// of attachments.
 pub fn unpacked(item: Item, workshop: &mut Workshop) -> Result<Item, CrashError> {
     let start = first_bytes(&item, 6)?;
     let Some(&(compression, _, extension)) = Compression::ALL.iter().find(|(_, magic, _)| start.starts_with(magic))
     else {
         return Ok(item);
     };
-    let content = decompressed(&item, compression, workshop)?;
+    let most = workshop.limits.max_attachment_bytes.as_u64();
+    let content = workshop.unpack(&item, most, |workshop, sink| decompressed(&item, compression, workshop, sink))?;
     let filename = item.header_text("filename");
     let filename = filename.as_deref().map(|name| name.strip_suffix(extension).unwrap_or(name));
     let header =
@@ -57,8 +59,7 @@ pub fn unpacked(item: Item, workshop: &mut Workshop) -> Result<Item, CrashError>
     Ok(workshop.attachment(header, content))
 }
 
-fn decompressed(item: &Item, compression: Compression, workshop: &Workshop) -> Result<Content, CrashError> {
-    let sink = workshop.sink(workshop.limits.max_attachment_bytes.as_u64());
+fn decompressed(item: &Item, compression: Compression, workshop: &Workshop, sink: Sink) -> Result<Content, CrashError> {
     let mut dictionary = workshop.budget.reserve_nothing();
     if matches!(compression, Compression::Xz | Compression::Zstd) {
         dictionary.grow_to(DICTIONARY_BYTES).map_err(|_| CrashError::NoMemory)?;

@@ -2,54 +2,119 @@
 //!
 //! What comes later in this list wins: form fields, the event in MessagePack, the event item.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use picket_common::envelope::{Item, ItemType};
-use picket_common::tree::{Document, PythonFloats};
+use picket_common::outcome::{Outcome, Reason};
 use serde_json::{Map, Value, json};
 
-use super::{APPLE_REPORT, BREADCRUMBS, CrashError, EVENT_PAYLOAD, MINIDUMP, form, msgpack, small_payload};
+use super::allowance::{Allowance, MAX_DECODED_BYTES, Shortage};
+use super::{APPLE_REPORT, BREADCRUMBS, CrashError, EVENT_PAYLOAD, MINIDUMP, form, json, msgpack, small_payload};
 use crate::config::LimitsConfig;
+use crate::dropped::Dropped;
 
 /// What is known of a crash.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parts {
     form: Map<String, Value>,
     packed: Map<String, Value>,
     item: Map<String, Value>,
     /// From each file, with the order given by the last of each.
     breadcrumbs: Vec<Vec<Value>>,
-    /// Files that should have been part of the event and could not be read.
+    /// Files that should have been part of the event and could not be read, or not to their end.
     unreadable: Vec<String>,
     mechanism: Option<&'static str>,
     /// Whether there is an event item that can't be read.
     has_broken_event: bool,
+    /// For all of the above.
+    allowance: Allowance,
+}
+
+/// A part of the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Event,
+    Form,
+    Packed,
+    Breadcrumbs,
+}
+
+/// How far a part could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Whole,
+    InPart,
+    NotAtAll,
+}
+
+impl Kind {
+    /// What part an item is, if it is one. What matters most comes first, should there be no memory for all.
+    pub(super) fn of(item: &Item) -> Option<Self> {
+        match (item.item_type(), item.attachment_type()) {
+            (ItemType::Event, _) => Some(Self::Event),
+            (ItemType::FormData, _) => Some(Self::Form),
+            (ItemType::Attachment, Some(EVENT_PAYLOAD)) => Some(Self::Packed),
+            (ItemType::Attachment, Some(BREADCRUMBS)) => Some(Self::Breadcrumbs),
+            _ => None,
+        }
+    }
 }
 
 impl Parts {
-    /// Takes an item in, if it is a part of the event; gives it back if not.
+    /// Nothing yet.
+    pub(super) fn new(allowance: Allowance) -> Self {
+        Self {
+            form: Map::new(),
+            packed: Map::new(),
+            item: Map::new(),
+            breadcrumbs: Vec::new(),
+            unreadable: Vec::new(),
+            mechanism: None,
+            has_broken_event: false,
+            allowance,
+        }
+    }
+
+    /// Takes an item in, if it is a part of the event; gives it back if not. A file that is to be one and can't be read is noted
+    /// in `dropped`.
     ///
     /// # Errors
-    /// [`CrashError::Read`] if its payload can't be read.
-    pub(super) fn take(&mut self, item: Item, limits: &LimitsConfig) -> Result<Option<Item>, CrashError> {
-        let kind = match (item.item_type(), item.attachment_type()) {
-            (ItemType::Event, _) => Kind::Event,
-            (ItemType::FormData, _) => Kind::Form,
-            (ItemType::Attachment, Some(EVENT_PAYLOAD)) => Kind::Packed,
-            (ItemType::Attachment, Some(BREADCRUMBS)) => Kind::Breadcrumbs,
-            _ => return Ok(Some(item)),
+    /// [`CrashError::Read`] if its payload can't be read; [`CrashError::TooMuch`] and [`CrashError::NoMemory`] if there is no
+    /// memory for what is in it.
+    pub(super) fn take(
+        &mut self,
+        item: Item,
+        limits: &LimitsConfig,
+        dropped: &mut Dropped,
+    ) -> Result<Option<Item>, CrashError> {
+        let Some(kind) = Kind::of(&item) else { return Ok(Some(item)) };
+        let read = match small_payload(&item, limits.max_event_bytes.as_usize())? {
+            Some(payload) => self.read(kind, &payload),
+            None => Ok(Read::NotAtAll),
         };
-        let payload = small_payload(&item, limits.max_event_bytes.as_usize())?;
-        let is_read = payload.is_some_and(|payload| self.read(kind, &payload));
-        match kind {
-            // An event that is too long or no JSON is refused further on, in the words that belong to it.
-            Kind::Event if !is_read => {
-                self.has_broken_event = true;
-                return Ok(Some(item));
+        let read = match (kind, read) {
+            (_, Ok(read)) => read,
+            (Kind::Packed | Kind::Breadcrumbs, Err(Shortage::Spent)) => Read::NotAtAll,
+            (_, Err(Shortage::Spent)) => {
+                return Err(CrashError::TooMuch {
+                    what: item.item_type().as_str().into(),
+                    limit: MAX_DECODED_BYTES as u64,
+                });
             }
-            _ if !is_read => self.unreadable.push(item.header_text("filename").unwrap_or_default()),
-            _ => {}
+            (_, Err(Shortage::NoMemory)) => return Err(CrashError::NoMemory),
+        };
+        if kind == Kind::Event && read != Read::Whole {
+            // An event that is too long or no JSON is refused further on, in the words that belong to it.
+            self.has_broken_event = true;
+            return Ok(Some(item));
+        }
+        if read != Read::Whole {
+            self.unreadable.push(item.header_text("filename").unwrap_or_default());
+        }
+        if read == Read::NotAtAll {
+            dropped.note(Outcome::Invalid, Reason::Borrowed("invalid_attachment"), [&item]);
         }
         Ok(None)
     }
@@ -70,28 +135,32 @@ impl Parts {
         }
     }
 
-    fn read(&mut self, kind: Kind, payload: &[u8]) -> bool {
-        match kind {
-            Kind::Event => match json_object(payload) {
-                Some(event) => self.item = event,
-                None => return false,
-            },
-            Kind::Form => merge(&mut self.form, form::event(payload)),
-            Kind::Packed => match msgpack::event(payload) {
-                Some(event) => merge(&mut self.packed, event),
-                None => return false,
-            },
-            Kind::Breadcrumbs => {
-                let read = msgpack::breadcrumbs(payload);
-                self.breadcrumbs.push(read.values);
-                return read.is_whole;
+    fn read(&mut self, kind: Kind, payload: &[u8]) -> Result<Read, Shortage> {
+        let allowance = &mut self.allowance;
+        let is_read = match kind {
+            Kind::Event => json::object(payload, allowance)?.map(|event| self.item = event).is_some(),
+            Kind::Form => {
+                merge(&mut self.form, form::event(payload, allowance)?);
+                true
             }
-        }
-        true
+            Kind::Packed => msgpack::event(payload, allowance)?.map(|event| merge(&mut self.packed, event)).is_some(),
+            Kind::Breadcrumbs => {
+                let msgpack::Breadcrumbs { values, is_whole } = msgpack::breadcrumbs(payload, allowance)?;
+                let has_some = !values.is_empty();
+                self.breadcrumbs.push(values);
+                match (is_whole, has_some) {
+                    (true, _) => true,
+                    (false, true) => return Ok(Read::InPart),
+                    (false, false) => false,
+                }
+            }
+        };
+        Ok(if is_read { Read::Whole } else { Read::NotAtAll })
     }
 
     /// The event; `None` if the envelope has one that is broken, which is to be refused as such.
-    pub(super) fn into_event(mut self) -> Option<Map<String, Value>> {
+    /// The allowance stands for it as long as it is there.
+    pub(super) fn into_event(mut self) -> Option<(Map<String, Value>, Allowance)> {
         if self.has_broken_event {
             return None;
         }
@@ -100,7 +169,8 @@ impl Parts {
         merge(&mut event, self.item);
         // Reporters write two files in turns: the one whose last entry is newer comes last.
         self.breadcrumbs.sort_by(|one, other| timestamp_of_last(one).total_cmp(&timestamp_of_last(other)));
-        let breadcrumbs: Vec<Value> = self.breadcrumbs.into_iter().flatten().collect();
+        let mut breadcrumbs: Vec<Value> = self.breadcrumbs.into_iter().flatten().collect();
+        breadcrumbs.drain(..breadcrumbs.len().saturating_sub(msgpack::MAX_BREADCRUMBS));
         if !breadcrumbs.is_empty() && is_absent(&event, "breadcrumbs") {
             event.insert("breadcrumbs".to_owned(), json!({ "values": breadcrumbs }));
         }
@@ -110,16 +180,8 @@ impl Parts {
                 errors.push(json!({ "type": "invalid_attachment", "name": name }));
             }
         }
-        Some(with_defaults(event, self.mechanism))
+        Some((with_defaults(event, self.mechanism), self.allowance))
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Event,
-    Form,
-    Packed,
-    Breadcrumbs,
 }
 
 fn with_defaults(mut event: Map<String, Value>, mechanism: Option<&str>) -> Map<String, Value> {
@@ -145,17 +207,6 @@ fn with_defaults(mut event: Map<String, Value>, mechanism: Option<&str>) -> Map<
         event.insert("exception".to_owned(), json!({ "values": [exception] }));
     }
     event
-}
-
-/// A JSON object, repaired where SDKs are known to break it.
-fn json_object(payload: &[u8]) -> Option<Map<String, Value>> {
-    if let Ok(object) = serde_json::from_slice(payload) {
-        return Some(object);
-    }
-    let document = Document::read(payload, PythonFloats::Accept).ok()?;
-    let mut repaired = Vec::with_capacity(payload.len());
-    document.write_json(&mut repaired);
-    serde_json::from_slice(&repaired).ok()
 }
 
 fn is_absent(event: &Map<String, Value>, key: &str) -> bool {
@@ -187,14 +238,37 @@ pub(super) fn merge(object: &mut Map<String, Value>, other: Map<String, Value>) 
 
 /// The event's text, of at most `most` bytes if leaving out breadcrumbs and extra data can bring it there: a crash must not be
 /// lost for what is beside it.
-pub(super) fn written(mut event: Map<String, Value>, most: usize) -> Bytes {
+///
+/// # Errors
+/// [`CrashError::TooLong`] if it can't.
+pub(super) fn written(mut event: Map<String, Value>, most: usize) -> Result<Bytes, CrashError> {
     for expendable in ["breadcrumbs", "extra", ""] {
-        // A map of JSON values always serialises.
-        let text = serde_json::to_vec(&event).unwrap_or_default();
-        if text.len() <= most || expendable.is_empty() {
-            return Bytes::from(text);
+        let mut text = Bounded { text: Vec::new(), most };
+        // A map of JSON values always serialises, if there is room for it.
+        if serde_json::to_writer(&mut text, &event).is_ok() {
+            return Ok(Bytes::from(text.text));
         }
         event.remove(expendable);
     }
-    Bytes::new()
+    Err(CrashError::TooLong { what: "event", limit: most as u64 })
+}
+
+/// Takes so many bytes: what is cut off in the end is not written first.
+struct Bounded {
+    text: Vec<u8>,
+    most: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len() + bytes.len() > self.most {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -11,13 +11,18 @@
 //!   walks its stacks; the event's own fields are never overwritten by defaults;
 //! - what could hold personal data leaves as JSON that scrubbing walks, or as an attachment that scrubbing searches: no
 //!   MessagePack, nothing compressed;
-//! - everything unpacked is bounded by the limits of attachments and lies in staging where it is large.
+//! - numbers and sizes are checked before anything is unpacked; what is unpacked is bounded by the limits of attachments, each and
+//!   all together, and lies in staging where it is large;
+//! - what is decoded is charged to a budget before it is there (`allowance`);
+//! - a part that can't be read is named in the event's `errors`, and counted ([`Workshop::take_dropped`]).
 //!
 //! What it does not do: look into dumps beyond their first bytes.
 
+mod allowance;
 mod dump;
 mod event;
 mod form;
+mod json;
 mod msgpack;
 #[cfg(test)]
 mod tests;
@@ -32,6 +37,8 @@ use picket_common::ids::EventId;
 use serde_json::Value;
 
 use crate::config::LimitsConfig;
+use crate::dropped::Dropped;
+use crate::limit;
 use crate::limit::memory::{MemoryBudget, Reservation};
 use crate::refusal::Refusal;
 use crate::staging::{Content, Sink, SinkError, Staging, StagingError};
@@ -54,6 +61,16 @@ pub const VIEW_HIERARCHY: &str = "event.view_hierarchy";
 /// Longest part that is held in memory; there may be some dozens in a request.
 pub const MEMORY_BYTES: usize = 256 * 1024;
 
+/// What all crashes together may be decoded into: one that was made to grow leaves room for dozens of usual ones, which take less
+/// than a mebibyte each.
+const DECODING_BYTES: usize = 64 * 1024 * 1024;
+
+/// The budget for what crashes are decoded into.
+#[must_use]
+pub fn decoding_budget() -> MemoryBudget {
+    MemoryBudget::new(DECODING_BYTES)
+}
+
 /// What it takes to take a crash apart, and what of it is in memory meanwhile.
 #[derive(Debug)]
 pub struct Workshop {
@@ -61,12 +78,17 @@ pub struct Workshop {
     pub staging: Staging,
     /// The budget for what is in memory.
     pub budget: MemoryBudget,
+    /// The budget for what is decoded: one of its own, so that crashes that were made to grow take nothing from other requests.
+    pub decoding: MemoryBudget,
     /// The limits in force.
     pub limits: LimitsConfig,
     /// For ids of events that have none.
     pub random: Random,
     /// Stands for the parts in memory. Keep the workshop until the request is answered.
     held: Vec<Arc<Reservation>>,
+    /// How many bytes of attachments the request may still have.
+    room: u64,
+    dropped: Dropped,
 }
 
 /// Why a crash can't be taken.
@@ -89,6 +111,19 @@ pub enum CrashError {
         /// The limit in force.
         limit: u64,
     },
+    /// The parts are within their limits, but not together; or what is in one takes too much memory.
+    #[error(
+        "the items of type {what} and their like are too large together, or once unpacked: the limit is {limit} bytes"
+    )]
+    TooMuch {
+        /// What.
+        what: Box<str>,
+        /// The limit in force.
+        limit: u64,
+    },
+    /// The envelope is over a limit as it is.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The budget for bodies in memory is used up.
     #[error("the relay has no memory for another body at the moment")]
     NoMemory,
@@ -122,6 +157,8 @@ impl From<CrashError> for Refusal {
             CrashError::Damaged { .. } => Self::malformed("invalid_compression", detail),
             CrashError::Unreal(_) => Self::malformed("invalid_unreal_report", detail),
             CrashError::TooLong { what, .. } => Self::TooLarge { what: what.into(), detail },
+            CrashError::TooMuch { what, .. } => Self::TooLarge { what, detail },
+            CrashError::Refused(refusal) => refusal,
             CrashError::NoMemory => Self::unavailable("memory", detail),
             CrashError::NoRandom => Self::unavailable("internal", detail),
             CrashError::Staging(StagingError::Exhausted) => Self::unavailable("staging_full", detail),
@@ -138,8 +175,15 @@ impl From<CrashError> for Refusal {
 impl Workshop {
     /// A workshop for one request.
     #[must_use]
-    pub const fn new(staging: Staging, budget: MemoryBudget, limits: LimitsConfig, random: Random) -> Self {
-        Self { staging, budget, limits, random, held: Vec::new() }
+    pub fn new(
+        staging: Staging,
+        budget: MemoryBudget,
+        decoding: MemoryBudget,
+        limits: LimitsConfig,
+        random: Random,
+    ) -> Self {
+        let room = limits.max_attachments_bytes.as_u64();
+        Self { staging, budget, decoding, limits, random, held: Vec::new(), room, dropped: Dropped::default() }
     }
 
     /// A sink for a part of the request that may have `limit` bytes.
@@ -166,6 +210,29 @@ impl Workshop {
         }
     }
 
+    /// The parts of crashes that could not be read, to be counted.
+    pub fn take_dropped(&mut self) -> Dropped {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Unpacks in the place of `packed` what `unpack` pours into a sink, within what attachments may have together.
+    fn unpack(
+        &mut self,
+        packed: &Item,
+        most: u64,
+        unpack: impl FnOnce(&Self, Sink) -> Result<Content, CrashError>,
+    ) -> Result<Content, CrashError> {
+        let room = self.room.saturating_add(packed.payload_len());
+        let content = unpack(self, self.sink(most.min(room))).map_err(|failure| match failure {
+            CrashError::TooLong { what, limit } if limit < most => {
+                CrashError::TooMuch { what: what.into(), limit: self.limits.max_attachments_bytes.as_u64() }
+            }
+            failure => failure,
+        })?;
+        self.room = room.saturating_sub(content.len());
+        Ok(content)
+    }
+
     fn event_id(&self) -> Result<EventId, CrashError> {
         (self.random)().map(EventId::from_random).ok_or(CrashError::NoRandom)
     }
@@ -189,22 +256,26 @@ pub fn expand(mut envelope: Envelope, workshop: &mut Workshop) -> Result<Envelop
     if !holds_crash(&envelope) {
         return Ok(envelope);
     }
-    let mut parts = event::Parts::default();
-    let mut kept = Vec::new();
+    limit::check_items(&envelope, &workshop.limits)?;
+    workshop.room = workshop.limits.max_attachments_bytes.as_u64().saturating_sub(limit::attached_bytes(&envelope));
+    let mut items = Vec::new();
     for item in envelope.take_items() {
         match item.item_type() {
-            ItemType::UnrealReport => kept.extend(unreal::files(&item, workshop)?),
-            _ => kept.push(item),
+            ItemType::UnrealReport => items.extend(unreal::files(&item, workshop)?),
+            _ => items.push(item),
         }
     }
-    for item in kept {
-        if let Some(item) = parts.take(item, &workshop.limits)? {
-            let item = if item.attachment_type() == Some(MINIDUMP) { dump::unpacked(item, workshop)? } else { item };
-            parts.note(&item);
-            envelope.push(item);
-        }
+    let mut parts = event::Parts::new(allowance::Allowance::new(workshop.decoding.reserve_nothing()));
+    let mut kept = vec![None; items.len()];
+    for (index, item) in in_order_of_weight(items) {
+        kept[index] = parts.take(item, &workshop.limits, &mut workshop.dropped)?;
     }
-    let Some(mut event) = parts.into_event() else { return Ok(envelope) };
+    for item in kept.into_iter().flatten() {
+        let item = if item.attachment_type() == Some(MINIDUMP) { dump::unpacked(item, workshop)? } else { item };
+        parts.note(&item);
+        envelope.push(item);
+    }
+    let Some((mut event, _allowance)) = parts.into_event() else { return Ok(envelope) };
     let own_id = event.get("event_id").and_then(Value::as_str).and_then(|text| text.parse().ok());
     let id = match envelope.event_id().or(own_id) {
         Some(id) => id,
@@ -212,9 +283,16 @@ pub fn expand(mut envelope: Envelope, workshop: &mut Workshop) -> Result<Envelop
     };
     event.insert("event_id".to_owned(), Value::from(id.to_string()));
     envelope.set_event_id(id);
-    let payload = event::written(event, workshop.limits.max_event_bytes.as_usize());
+    let payload = event::written(event, workshop.limits.max_event_bytes.as_usize())?;
     envelope.push(Item::new(ItemType::Event, payload));
     Ok(envelope)
+}
+
+/// The items with their places; what the event needs most comes first, what is no part of it last.
+fn in_order_of_weight(items: Vec<Item>) -> Vec<(usize, Item)> {
+    let mut items: Vec<_> = items.into_iter().enumerate().collect();
+    items.sort_by_key(|(_, item)| event::Kind::of(item).map_or((1, None), |kind| (0, Some(kind))));
+    items
 }
 
 /// The payload of a small item in memory; `None` if it is longer than `most`.

@@ -7,10 +7,15 @@ use serde_json::json;
 use super::*;
 use crate::run::random;
 
+mod bounds;
+
 fn workshop() -> (tempfile::TempDir, Workshop) {
     let directory = tempfile::tempdir().unwrap();
     let staging = Staging::open(directory.path(), 1 << 30, random).unwrap();
-    (directory, Workshop::new(staging, MemoryBudget::new(1 << 30), LimitsConfig::default(), random))
+    (
+        directory,
+        Workshop::new(staging, MemoryBudget::new(1 << 30), MemoryBudget::new(1 << 30), LimitsConfig::default(), random),
+    )
 }
 
 fn attachment(kind: &str, filename: &str, payload: impl Into<Bytes>) -> Item {

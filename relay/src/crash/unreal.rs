@@ -16,8 +16,9 @@ const MAX_FILES: usize = 30;
 /// # Errors
 /// [`CrashError`] if it is damaged or inflates to more than attachments may have together.
 pub(super) fn files(report: &Item, workshop: &mut Workshop) -> Result<Vec<Item>, CrashError> {
-    let sink = workshop.sink(workshop.limits.max_attachments_bytes.as_u64());
-    let container = pour(flate2::read::ZlibDecoder::new(reader(report)), sink, "unreal_report")?;
+    let most = workshop.limits.max_attachments_bytes.as_u64();
+    let container = workshop
+        .unpack(report, most, |_, sink| pour(flate2::read::ZlibDecoder::new(reader(report)), sink, "unreal_report"))?;
     let files = unreal::files(container.len(), MAX_FILES, |range| container.read_range(range))?;
     files.into_iter().map(|file| attachment(&file, &container, workshop)).collect()
 }

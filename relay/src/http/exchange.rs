@@ -61,9 +61,11 @@ impl Exchange {
         self.end_in(result, answer).await
     }
 
-    /// As [`Self::end_quietly`], for crash reporters: the answer is the event's id as text.
+    /// As [`Self::end_quietly`], for crash reporters: the answer is the event's id as text. A request that was refused quietly before
+    /// anybody knew its id gets one that nothing is stored under, so that it looks like any other.
     pub(crate) async fn end_crash(self, result: Result<(), Rejection>, event_id: Option<EventId>) -> Response<Body> {
-        let success = || answer::crash(event_id);
+        let random = self.server.random;
+        let success = || answer::crash(event_id.or_else(|| random().map(EventId::from_random)));
         self.end_quietly(result.map(|()| success()), success).await
     }
 

@@ -81,6 +81,8 @@ pub struct Server {
     pub limits: LimitsConfig,
     /// Memory for bodies in flight.
     pub budget: MemoryBudget,
+    /// Memory for what crashes are decoded into.
+    pub decoding: MemoryBudget,
     /// Where bodies lie that are too large for it.
     pub staging: Staging,
     /// For ids and keys.
@@ -133,7 +135,13 @@ impl Server {
 
     /// What it takes to take a crash apart.
     pub(crate) fn workshop(&self) -> Workshop {
-        Workshop::new(self.staging.clone(), self.budget.clone(), self.limits.clone(), self.random)
+        Workshop::new(
+            self.staging.clone(),
+            self.budget.clone(),
+            self.decoding.clone(),
+            self.limits.clone(),
+            self.random,
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! What all ways in have in common: who sends, to which project, from where; and how what was read goes on.
 //!
-//! In this order, so that a request that will be refused costs little: path, room in the spool, credentials, key, headers of the
+//! In this order, so that a request that will be refused costs little: rate of the address, path, room in the spool, credentials, key, headers of the
 //! body, body.
 
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use picket_common::category::DataCategory;
 use picket_common::envelope::Envelope;
-use picket_common::ids::ProjectId;
+use picket_common::ids::{ProjectId, PublicKey};
 use picket_common::timestamp::Timestamp;
+use tracing::error;
 
 use super::auth::{self, AuthError, Credentials};
 use super::body::{BodyReader, IncomingBody};
@@ -18,10 +19,12 @@ use super::large_body::on_pool;
 use super::origin::Origin;
 use super::{Server, access, raw_security, sender};
 use crate::crash::{self, Workshop};
+use crate::dropped::Dropped;
 use crate::limit::memory::Reservation;
+use crate::pipeline::Pipeline;
 use crate::projects::Project;
 use crate::refusal::Refusal;
-use crate::submission::{Accepted, Submission, Taken};
+use crate::submission::{Accepted, Sender, Submission, Taken};
 use crate::tally::Tally;
 
 /// A request that ends here.
@@ -109,22 +112,22 @@ impl Authorised {
 
 /// A request whose path makes sense, while there is room to spool what it brings.
 pub(crate) struct Request<'a> {
-    pub(crate) server: &'a Server,
+    pub(crate) server: &'a Arc<Server>,
     pub(crate) head: &'a Parts,
     path_project: Option<ProjectId>,
     pub(crate) received_at: Timestamp,
 }
 
 impl<'a> Request<'a> {
-    /// Starts with path and spool.
+    /// Starts with the client's address, path and spool.
     ///
     /// # Errors
     /// 400 for a path that names no project; 429 for an address that makes too many requests, and while the spool is full.
-    pub(crate) fn new(server: &'a Server, head: &'a Parts, path_project: Option<&str>) -> Result<Self, Refusal> {
+    pub(crate) fn new(server: &'a Arc<Server>, head: &'a Parts, path_project: Option<&str>) -> Result<Self, Refusal> {
+        server.pipeline.rates().check_address(sender::address_of(head, &server.config.trusted_proxies))?;
         let path_project = path_project
             .map(|text| text.parse().map_err(|error| Refusal::malformed("project_id", format!("{error} in the path"))))
             .transpose()?;
-        server.pipeline.rates().check_address(sender::address_of(head, &server.config.trusted_proxies))?;
         if !server.pipeline.spool().has_room() {
             return Err(Refusal::SpoolFull);
         }
@@ -181,46 +184,133 @@ impl<'a> Request<'a> {
         self.reader(incoming, limit)?.read_to_end().await
     }
 
-    /// Gives what was read to the pipeline; a crash in it is taken apart first.
+    /// Gives what was read to the pipeline; a crash in it is taken apart first. `memory` is what the payloads are accounted to.
+    ///
+    /// What takes long is done in a task of its own, which outlives the connection: the client has sent everything, and what
+    /// becomes of it must not depend on its patience. There is one for each such request, so their number is bounded by what the
+    /// bodies are accounted to; when the relay stops, the spool refuses what comes too late, and that is counted.
     ///
     /// # Errors
-    /// What taking a crash or a browser's report apart refuses; what the pipeline refuses, which it has counted then.
-    pub(crate) async fn take(&self, authorised: &Authorised, envelope: Envelope) -> Result<Taken, Rejection> {
-        let (mut envelope, _workshop) = self.with_crash_expanded(authorised, envelope).await?;
+    /// What taking a crash or a browser's report apart refuses; what the pipeline refuses. It is counted then.
+    pub(crate) async fn take(
+        &self,
+        authorised: &Authorised,
+        envelope: Envelope,
+        memory: impl Send + 'static,
+    ) -> Result<Taken, Rejection> {
+        let way = self.way(authorised);
+        if crash::holds_crash(&envelope) {
+            let workshop = self.server.workshop();
+            return way.in_own_task(|way| way.take_crash(envelope, workshop), memory).await;
+        }
+        if Pipeline::takes_long(&envelope) {
+            return way.in_own_task(|way| way.take(envelope), memory).await;
+        }
+        way.take(envelope).await
+    }
+
+    /// As [`Self::take`], of a crash that was taken apart in this workshop.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) async fn take_expanded(
+        &self,
+        authorised: &Authorised,
+        envelope: Envelope,
+        mut workshop: Workshop,
+    ) -> Result<Taken, Rejection> {
+        let way = self.way(authorised);
+        let dropped = workshop.take_dropped();
+        way.in_own_task(|way| way.take_rest(envelope, dropped), workshop).await
+    }
+
+    fn way(&self, authorised: &Authorised) -> Way {
         let sender = sender::of_request(self.head, &self.server.config.trusted_proxies);
-        let tally = Tally::of(&envelope);
-        raw_security::convert(&mut envelope, sender.user_agent.as_deref(), self.received_at, &self.server.limits)
-            .map_err(|refusal| Rejection::of_content(authorised.project_id(), tally, refusal))?;
-        let submission = Submission {
+        Way {
+            server: Arc::clone(self.server),
             project: Arc::clone(&authorised.project),
             public_key: authorised.credentials.public_key,
             received_at: self.received_at,
             client: authorised.credentials.client.clone().or_else(|| sender.user_agent.clone()),
             sender,
-            envelope,
-        };
-        self.server.pipeline.take(Accepted(submission)).await.map_err(|refusal| Rejection {
-            refusal,
-            project_id: Some(authorised.project_id()),
-            tally: Counting::Done,
+        }
+    }
+}
+
+/// The way of a request's content from here to the pipeline, with all that is known of its sender.
+struct Way {
+    server: Arc<Server>,
+    project: Arc<Project>,
+    public_key: PublicKey,
+    received_at: Timestamp,
+    client: Option<Box<str>>,
+    sender: Sender,
+}
+
+// === impl Way ===
+
+impl Way {
+    async fn in_own_task<F: Future<Output = Result<Taken, Rejection>> + Send + 'static>(
+        self,
+        work: impl FnOnce(Self) -> F,
+        memory: impl Send + 'static,
+    ) -> Result<Taken, Rejection> {
+        let work = work(self);
+        let task = tokio::spawn(async move {
+            let _memory = memory;
+            work.await
+        });
+        task.await.unwrap_or_else(|failure| {
+            error!(%failure, "taking a request ended unexpectedly");
+            Err(Refusal::unavailable("internal", "the relay failed to process the request").into())
         })
     }
 
     /// The workshop stands for what of the crash is in memory.
-    async fn with_crash_expanded(
-        &self,
-        authorised: &Authorised,
-        envelope: Envelope,
-    ) -> Result<(Envelope, Option<Workshop>), Rejection> {
-        if !crash::holds_crash(&envelope) {
-            return Ok((envelope, None));
-        }
+    async fn take_crash(self, envelope: Envelope, mut workshop: Workshop) -> Result<Taken, Rejection> {
         let tally = Tally::of(&envelope);
-        let mut workshop = self.server.workshop();
         let expanded = on_pool(move || {
             let envelope = crash::expand(envelope, &mut workshop)?;
-            Ok((envelope, Some(workshop)))
+            Ok((envelope, workshop))
         });
-        expanded.await.map_err(|refusal| Rejection::of_content(authorised.project_id(), tally, refusal))
+        match expanded.await {
+            Ok((envelope, mut workshop)) => {
+                let dropped = workshop.take_dropped();
+                self.take_rest(envelope, dropped).await
+            }
+            Err(refusal) => Err(self.refused(&tally, refusal)),
+        }
+    }
+
+    /// What is left of a crash; parts of it that could not be read are counted with it.
+    async fn take_rest(self, envelope: Envelope, dropped: Dropped) -> Result<Taken, Rejection> {
+        let server = Arc::clone(&self.server);
+        let counts = server.outcomes.counts_of(Some(self.project.config.id), &dropped);
+        let has_dropped = !counts.is_empty();
+        server.outcomes.count(counts);
+        let taken = self.take(envelope).await;
+        if has_dropped {
+            server.outcomes.settle().await;
+        }
+        taken
+    }
+
+    async fn take(self, mut envelope: Envelope) -> Result<Taken, Rejection> {
+        let user_agent = self.sender.user_agent.as_deref();
+        if let Err(refusal) = raw_security::convert(&mut envelope, user_agent, self.received_at, &self.server.limits) {
+            return Err(self.refused(&Tally::of(&envelope), refusal));
+        }
+        let Self { server, project, public_key, received_at, client, sender } = self;
+        let project_id = project.config.id;
+        let submission = Submission { project, public_key, received_at, client, sender, envelope };
+        let taken = server.pipeline.take(Accepted(submission)).await;
+        taken.map_err(|refusal| Rejection { refusal, project_id: Some(project_id), tally: Counting::Done })
+    }
+
+    /// Counted at once: nobody may be there any more to do it.
+    fn refused(&self, tally: &Tally, refusal: Refusal) -> Rejection {
+        let project_id = Some(self.project.config.id);
+        self.server.outcomes.refused(project_id, tally, &refusal);
+        Rejection { refusal, project_id, tally: Counting::Done }
     }
 }

@@ -28,6 +28,7 @@ mod answers;
 mod attachments;
 mod check_ins;
 mod crashes;
+mod gone;
 mod integrations;
 mod kinds;
 mod large_bodies;
@@ -60,6 +61,7 @@ fn relay_with(limits: LimitsConfig, spool_config: &SpoolConfig) -> Relay {
         config: HttpConfig::default(),
         limits: limits.clone(),
         budget: MemoryBudget::new(limits.max_in_flight_bytes.as_usize()),
+        decoding: crate::crash::decoding_budget(),
         staging: Staging::open(&directory.path().join("staging"), 1 << 30, random).unwrap(),
         random,
         projects: Projects::open(spool.clone()).unwrap(),

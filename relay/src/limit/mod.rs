@@ -46,7 +46,8 @@ enum Class {
     CheckIn,
     Profile,
     Replay,
-    Container,
+    Log,
+    TraceMetric,
     Span,
     MetricBuckets,
     Unlimited,
@@ -71,7 +72,8 @@ impl Class {
             ItemType::CheckIn => Self::CheckIn,
             ItemType::Profile | ItemType::ProfileChunk => Self::Profile,
             ItemType::ReplayRecording | ItemType::ReplayVideo => Self::Replay,
-            ItemType::Log | ItemType::TraceMetric => Self::Container,
+            ItemType::Log => Self::Log,
+            ItemType::TraceMetric => Self::TraceMetric,
             ItemType::Span => Self::Span,
             ItemType::Statsd | ItemType::MetricBuckets => Self::MetricBuckets,
             ItemType::Unknown(_) => Self::Unlimited,
@@ -81,7 +83,7 @@ impl Class {
     /// Longest payload and most items in one envelope.
     fn bounds(self, limits: &LimitsConfig) -> (usize, usize) {
         match self {
-            // A form, a feedback and an event may come together; `check_items` bounds the events among them to one.
+            // A form and an event may come together; `check_items` bounds the events among them to one.
             Self::Event => (limits.max_event_bytes.as_usize(), limits.max_items),
             Self::Attachment => (limits.max_attachment_bytes.as_usize(), 30),
             Self::Session => (10 * MIB, 100),
@@ -89,7 +91,7 @@ impl Class {
             Self::CheckIn => (100 * KIB, 1),
             Self::Profile => (50 * MIB, 1),
             Self::Replay => (10 * MIB, limits.max_items),
-            Self::Container => (12 * MIB, 2),
+            Self::Log | Self::TraceMetric => (12 * MIB, 1),
             Self::Span => (12 * MIB, 25),
             Self::MetricBuckets => (MIB, 1),
             Self::Unlimited => (usize::MAX, limits.max_items),
@@ -132,7 +134,7 @@ pub(crate) fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<
                 return Err(too_much(item, limits.max_attachments_bytes.as_u64()));
             }
         }
-        if matches!(item.item_type(), ItemType::Event | ItemType::Transaction | ItemType::Security) {
+        if is_event(item.item_type()) {
             events += 1;
             if events > 1 {
                 return Err(too_many(item, 1));
@@ -140,6 +142,20 @@ pub(crate) fn check_items(envelope: &Envelope, limits: &LimitsConfig) -> Result<
         }
     }
     Ok(())
+}
+
+/// Whether an item is the one event that an envelope may have, in whatever form.
+const fn is_event(item_type: &ItemType) -> bool {
+    matches!(
+        item_type,
+        ItemType::Event | ItemType::Transaction | ItemType::Security | ItemType::RawSecurity | ItemType::Feedback
+    )
+}
+
+/// How many bytes the attachments of an envelope and their like have together.
+pub(crate) fn attached_bytes(envelope: &Envelope) -> u64 {
+    let attached = envelope.items().iter().filter(|item| Class::of(item.item_type()) == Class::Attachment);
+    attached.fold(0, |sum, item| sum.saturating_add(item.payload_len()))
 }
 
 fn too_long(item: &Item, max_bytes: usize) -> Refusal {
@@ -199,6 +215,12 @@ mod tests {
         assert_eq!(refused(&[(ItemType::Event, 1), (ItemType::Attachment, 50), (ItemType::Session, 2)]), None);
         assert_eq!(refused(&[(ItemType::Event, 1), (ItemType::Transaction, 1)]).unwrap(), "transaction");
         assert_eq!(refused(&vec![(ItemType::Attachment, 0); 31]).unwrap(), "attachment");
+        let mut many = vec![(ItemType::Feedback, 10); 2];
+        assert_eq!(refused(&many).unwrap(), "feedback");
+        many[0].0 = ItemType::RawSecurity;
+        assert_eq!(refused(&many).unwrap(), "feedback");
+        assert_eq!(refused(&[(ItemType::Log, 9), (ItemType::TraceMetric, 9)]), None);
+        assert_eq!(refused(&[(ItemType::Log, 9), (ItemType::Log, 9)]).unwrap(), "log");
     }
 
     #[test]

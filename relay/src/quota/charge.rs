@@ -3,8 +3,7 @@
 //! A request is charged before it is scrubbed and spooled: what is over a quota must cost neither. If the spool then refuses it,
 //! the client sends it again, and would be charged twice for what is stored once.
 //!
-//! Not given back are the rates of categories, which are per second, and what was charged for a request whose client went away:
-//! it may be in the spool.
+//! Not given back are the rates of categories, which are per second.
 
 use std::sync::Arc;
 

@@ -65,7 +65,7 @@ use picket_common::ids::{Sequence, SpoolId};
 use picket_common::outcome::OutcomeCount;
 use picket_common::record::Record;
 use prometheus_client::registry::Registry;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 pub use committer::Committer;
 pub use config::SpoolConfig;
@@ -105,6 +105,14 @@ pub struct Spool {
     queue: mpsc::Sender<Command>,
     /// Bounds the bytes in the queue.
     room: Arc<Semaphore>,
+}
+
+/// A place in the queue.
+#[must_use = "a place that nothing is put in is given back"]
+pub struct Place<'a> {
+    spool: &'a Spool,
+    slot: mpsc::Permit<'a, Command>,
+    bytes: OwnedSemaphorePermit,
 }
 
 /// What the handles and the commit thread share.
@@ -196,6 +204,14 @@ impl Spool {
     /// # Errors
     /// As [`Self::append`].
     pub async fn append_counted(&self, record: Record, counts: Vec<OutcomeCount>) -> Result<Sequence, AppendError> {
+        self.place(&record).await?.put(record, counts).await
+    }
+
+    /// Waits for a place in the queue that `record` fits in. Nothing is stored yet, so the caller may still go away.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn place(&self, record: &Record) -> Result<Place<'_>, AppendError> {
         self.check_room()?;
         let bytes = record.encoded_len_bound();
         if bytes > MAX_RECORD_BYTES {
@@ -204,11 +220,9 @@ impl Spool {
         // A record larger than the whole queue takes all of it and so goes alone.
         let most = self.shared.config.queue_bytes.as_usize() / PERMIT_BYTES;
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES).min(most)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| self.refusal())?;
-        let (reply, answer) = oneshot::channel();
-        let append = Append { record, counts, reply, _permit: permit };
-        self.queue.send(Command::Append(append)).await.map_err(|_| self.refusal())?;
-        answer.await.unwrap_or_else(|_| Err(self.refusal()))
+        let bytes = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| self.refusal())?;
+        let slot = self.queue.reserve().await.map_err(|_| self.refusal())?;
+        Ok(Place { spool: self, slot, bytes })
     }
 
     /// How full the spool is.
@@ -353,6 +367,29 @@ impl Spool {
 impl std::fmt::Debug for Spool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Spool").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+// === impl Place ===
+
+impl<'a> Place<'a> {
+    /// Puts the record in, at once: from here on it is stored, whether anybody waits for it or not. The future is done once it
+    /// is on disk.
+    pub fn put(
+        self,
+        record: Record,
+        counts: Vec<OutcomeCount>,
+    ) -> impl Future<Output = Result<Sequence, AppendError>> + use<'a> {
+        let Self { spool, slot, bytes } = self;
+        let (reply, answer) = oneshot::channel();
+        slot.send(Command::Append(Append { record, counts, reply, _permit: bytes }));
+        async move { answer.await.unwrap_or_else(|_| Err(spool.refusal())) }
+    }
+}
+
+impl std::fmt::Debug for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Place").field("spool", self.spool).finish_non_exhaustive()
     }
 }
 

@@ -50,9 +50,9 @@ async fn receive(exchange: &mut Exchange, project: &str, event: &str) -> Result<
     let authorised = request.authorise()?;
     let here = authorised.rejection();
     let reader = request.reader(incoming, server.limits.max_envelope_bytes.as_usize()).map_err(&here)?;
-    let (mut envelope, _workshop) = read(head, reader, server.workshop()).await.map_err(&here)?;
+    let (mut envelope, workshop) = read(head, reader, server.workshop()).await.map_err(&here)?;
     envelope.set_event_id(event_id);
-    request.take(&authorised, envelope).await
+    request.take(&authorised, envelope, workshop).await
 }
 
 /// The files as an envelope. The workshop holds the memory that they are accounted to.

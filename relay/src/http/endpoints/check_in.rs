@@ -87,7 +87,7 @@ async fn receive(exchange: &mut Exchange, project: &str, slug: &str, key: Option
     fields.entry("check_in_id").or_insert_with(|| Value::from(NO_ID));
     let mut envelope = Envelope::empty();
     envelope.push(Item::new(ItemType::CheckIn, Bytes::from(Value::Object(fields).to_string())));
-    request.take(&authorised, envelope).await.map(|_| ())
+    request.take(&authorised, envelope, ()).await.map(|_| ())
 }
 
 fn of_query(raw_query: &str) -> Result<Map<String, Value>, Refusal> {

@@ -37,7 +37,7 @@ async fn envelope(State(server): State<Arc<Server>>, path: Segments<String>, req
 
 /// An envelope, from here or under its content type from the store endpoint.
 pub(super) async fn receive(
-    server: &Server,
+    server: &Arc<Server>,
     head: &Parts,
     path_project: Option<&str>,
     incoming: &mut IncomingBody,
@@ -52,11 +52,11 @@ pub(super) async fn receive(
             (request.admit(credentials)?, reader)
         }
     };
-    let (envelope, _memory) = large_body::envelope(reader, server).await.map_err(authorised.rejection())?;
+    let (envelope, memory) = large_body::envelope(reader, server).await.map_err(authorised.rejection())?;
     if let Err(refusal) = check_header(&envelope, &authorised, head) {
         return Err(Rejection::of_content(authorised.project_id(), Tally::of(&envelope), refusal));
     }
-    request.take(&authorised, envelope).await
+    request.take(&authorised, envelope, memory).await
 }
 
 fn from_envelope_header(first_line: &[u8]) -> Result<Credentials, Refusal> {

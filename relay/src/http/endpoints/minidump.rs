@@ -49,9 +49,9 @@ async fn receive(exchange: &mut Exchange, project: &str, event_id: &mut Option<E
     let authorised = request.authorise()?;
     let here = authorised.rejection();
     let reader = request.reader(incoming, server.limits.max_minidump_bytes.as_usize()).map_err(&here)?;
-    let (envelope, _workshop) = read(head, reader, server.workshop()).await.map_err(&here)?;
+    let (envelope, workshop) = read(head, reader, server.workshop()).await.map_err(&here)?;
     *event_id = envelope.event_id();
-    request.take(&authorised, envelope).await.map(|_| ())
+    request.take_expanded(&authorised, envelope, workshop).await.map(|_| ())
 }
 
 async fn read(head: &Parts, reader: BodyReader<'_>, workshop: Workshop) -> Result<(Envelope, Workshop), Refusal> {

@@ -50,7 +50,7 @@ async fn receive(exchange: &mut Exchange, project: &str) -> Result<RateLimits, R
     let raw_query = head.uri.query().unwrap_or_default();
     let envelopes = reports.into_iter().map(|report| envelope(report, raw_query));
     // Together, so that they share a commit.
-    let results = join_all(envelopes.map(|envelope| request.take(&authorised, envelope))).await;
+    let results = join_all(envelopes.map(|envelope| request.take(&authorised, envelope, ()))).await;
     settle(server, results).await
 }
 

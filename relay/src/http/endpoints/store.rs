@@ -58,7 +58,7 @@ async fn load_pixel(server: Arc<Server>, path_project: Option<&str>, request: Ht
 }
 
 async fn receive(
-    server: &Server,
+    server: &Arc<Server>,
     head: &Parts,
     path_project: Option<&str>,
     incoming: &mut IncomingBody,
@@ -69,12 +69,12 @@ async fn receive(
     }
     let request = Request::new(server, head, path_project)?;
     let authorised = request.authorise()?;
-    let (body, _memory) = request.body(incoming, limit).await.map_err(authorised.rejection())?;
+    let (body, memory) = request.body(incoming, limit).await.map_err(authorised.rejection())?;
     let payload = legacy_body::json_of_body(body, limit, &server.budget).map_err(authorised.rejection())?;
-    request.take(&authorised, event_envelope(payload)).await
+    request.take(&authorised, event_envelope(payload), memory).await
 }
 
-async fn receive_query(server: &Server, head: &Parts, path_project: Option<&str>) -> Result<Taken, Rejection> {
+async fn receive_query(server: &Arc<Server>, head: &Parts, path_project: Option<&str>) -> Result<Taken, Rejection> {
     let request = Request::new(server, head, path_project)?;
     let authorised = request.authorise()?;
     let here = authorised.rejection();
@@ -82,7 +82,7 @@ async fn receive_query(server: &Server, head: &Parts, path_project: Option<&str>
         .ok_or_else(|| here(Refusal::malformed("empty_body", "expected the event in ?sentry_data=")))?;
     let limit = server.limits.max_store_bytes.as_usize();
     let payload = legacy_body::json_of_query(&data, limit, &server.budget).map_err(here)?;
-    request.take(&authorised, event_envelope(payload)).await
+    request.take(&authorised, event_envelope(payload), ()).await
 }
 
 fn is_envelope(head: &Parts) -> bool {

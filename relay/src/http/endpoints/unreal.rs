@@ -57,9 +57,9 @@ async fn receive(
     let reader = request.reader(incoming, limit).map_err(&here)?;
     let content = feed(reader, Whole(workshop.sink(limit as u64), "unreal_report")).await.map_err(&here)?;
     let user = query::value(head.uri.query().unwrap_or_default(), "UserID").map(Cow::into_owned);
-    let (envelope, _workshop) = on_pool(move || envelope(content, user.as_deref(), workshop)).await.map_err(&here)?;
+    let (envelope, workshop) = on_pool(move || envelope(content, user.as_deref(), workshop)).await.map_err(&here)?;
     *event_id = envelope.event_id();
-    request.take(&authorised, envelope).await.map(|_| ())
+    request.take_expanded(&authorised, envelope, workshop).await.map(|_| ())
 }
 
 /// The envelope of a report, taken apart. Blocking.

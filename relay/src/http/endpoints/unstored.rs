@@ -32,7 +32,7 @@ pub(super) async fn receive(
     mime::expect(&head.headers, mimes)?;
     let authorised = request.authorise()?;
     let here = authorised.rejection();
-    let (body, _memory) = request.body(incoming, MAX_BODY_BYTES).await.map_err(&here)?;
+    let (body, memory) = request.body(incoming, MAX_BODY_BYTES).await.map_err(&here)?;
     let entries = if body.len() <= BLOCKING_ABOVE_BYTES {
         count(&body)
     } else {
@@ -47,7 +47,7 @@ pub(super) async fn receive(
     if entries > 0 {
         envelope.push(Item::container(item_type, entries, body));
     }
-    request.take(&authorised, envelope).await
+    request.take(&authorised, envelope, memory).await
 }
 
 /// The number of elements of a JSON list, or one for a single object.

@@ -205,3 +205,39 @@ async fn a_crash_reporter_never_hears_429() {
     let answer = raw(&relay, "application/octet-stream", large).await;
     assert_eq!((answer.status, answer.cause().as_str()), (503, "spool_full"));
 }
+
+#[tokio::test]
+async fn a_crash_reporter_over_its_rate_is_told_an_id_as_if_nothing_were_wrong() {
+    let mut limits = LimitsConfig::default();
+    limits.rates.key_per_second = 1;
+    let relay = relay_with(limits, &SpoolConfig { min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() });
+    relay.configure();
+    assert_eq!(raw(&relay, "application/octet-stream", DUMP.to_vec()).await.status, 200);
+    let dump = raw(&relay, "application/octet-stream", DUMP.to_vec()).await;
+    let unreal = relay.send(Method::POST, &format!("/api/7/unreal/{KEY}/"), &[], unreal_report(&[])).await;
+    for answer in [dump, unreal] {
+        assert_eq!(answer.status, 200);
+        let id = std::str::from_utf8(&answer.body).unwrap();
+        assert!(id.len() == 36 && id.parse::<picket_common::ids::EventId>().is_ok(), "{id:?}");
+    }
+    assert_eq!(relay.spooled().len(), 1);
+    assert!(relay.counted().iter().all(|(.., outcome, _, _)| *outcome == Outcome::RateLimited));
+}
+
+#[tokio::test]
+async fn a_part_of_a_crash_that_can_not_be_read_is_counted_and_the_crash_is_stored() {
+    let relay = relay();
+    let parts: [Part<'_>; 2] =
+        [("upload_file_minidump", Some("crash.dmp"), DUMP), ("e", Some("__sentry-event"), b"\xc1nonsense")];
+    let expected = [
+        (Some(7), DataCategory::Attachment, Outcome::Invalid, "invalid_attachment".to_owned(), 9),
+        (Some(7), DataCategory::AttachmentItem, Outcome::Invalid, "invalid_attachment".to_owned(), 1),
+    ];
+    assert_eq!(upload(&relay, "minidump/", &parts).await.status, 200);
+    assert_eq!(relay.counted(), expected);
+    assert_eq!(last(&relay).0["errors"][0]["name"], "__sentry-event");
+    let item = "{\"type\":\"attachment\",\"attachment_type\":\"event.payload\",\"length\":9}\n";
+    let body = [b"{}\n", item.as_bytes(), b"\xc1nonsense"].concat();
+    assert_eq!(relay.post("/api/7/envelope/", body).await.status, 200);
+    assert_eq!(relay.counted(), expected);
+}

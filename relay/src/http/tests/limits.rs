@@ -123,6 +123,20 @@ async fn a_limit_that_the_last_report_of_a_list_meets_is_told() {
     assert_eq!(relay.spooled().len(), 1);
 }
 
+#[tokio::test]
+async fn an_address_that_asks_for_paths_that_do_not_exist_is_limited_like_any_other() {
+    let mut limits = LimitsConfig::default();
+    limits.rates.address_per_second = 1;
+    let relay = relay_with_settings(limits, serde_json::json!({}));
+    let ask = async || {
+        let mut request = axum::http::Request::post("/api/x/envelope/").body(Body::empty()).unwrap();
+        let peer = serve::Peer(std::net::SocketAddr::from(([192, 0, 2, 1], 7)));
+        request.extensions_mut().insert(peer);
+        router(Arc::clone(&relay.server)).oneshot(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!([ask().await, ask().await], [400, 429]);
+}
+
 /// A submission of one event to the project of these settings.
 fn submitted(settings: serde_json::Value) -> crate::submission::Accepted {
     let mut shop = project(7, KEY, true, &["*"]);
