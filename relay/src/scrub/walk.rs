@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use picket_common::pii::detect::Held;
+use picket_common::pii::detect::{Held, flag_name};
 use picket_common::pii::selector::{TypeSet, ValueType};
 use picket_common::pii::{CompiledRule, Redaction, RuleKind, ScrubProfile};
 use picket_common::tree::{Meta, MetaTree, Number, Object, Path, Remark, RemarkKind, Value};
@@ -186,15 +186,24 @@ impl<'p> Walk<'p> {
             Shape::List(_) => false,
             _ => !elements.is_empty() && elements.iter().all(|element| pair_key(element).is_some()),
         };
-        for (index, element) in elements.iter_mut().enumerate() {
+        for index in 0..elements.len() {
+            let (before, rest) = elements.split_at_mut(index);
+            let Some(element) = rest.first_mut() else { return };
             let path = place.path.index(index);
             let known = place.known.and_then(|known| known.child(&index.to_string()));
             if are_pairs && self.pair(element, &path, known, spot) {
                 continue;
             }
-            let below = Place { path: &path, key: None, index: Some(index), known };
+            let key = before.last().and_then(|before| self.flag(before, element));
+            let below = Place { path: &path, key, index: Some(index), known };
             self.value(element, below, spot.at_index(self.profile));
         }
+    }
+
+    /// In the strict profile, the name of the flag before an argument of a command line: `["--password", "hunter2"]`.
+    fn flag<'v>(&self, before: &'v Value<'_>, argument: &Value<'_>) -> Option<&'v str> {
+        let is_flag = self.profile == ScrubProfile::Strict && !argument.as_str()?.starts_with('-');
+        if is_flag { flag_name(before.as_str()?) } else { None }
     }
 
     /// A name with its value: the value is treated as if it stood at a key of that name.
@@ -285,10 +294,11 @@ impl<'p> Walk<'p> {
 
     /// In the strict profile, the rule that takes a number for a card's.
     fn card_rule<'r>(&self, number: Number, rules: &[&'r PlannedRule]) -> Option<&'r PlannedRule> {
-        if self.profile == ScrubProfile::Compat || number.as_u64()? < SMALLEST_CARD_NUMBER {
+        let whole = number.as_u64().or_else(|| whole_number(number))?;
+        if self.profile == ScrubProfile::Compat || whole < SMALLEST_CARD_NUMBER {
             return None;
         }
-        let digits = number.to_string();
+        let digits = whole.to_string();
         let mut hits = Vec::new();
         rules.iter().copied().find(|planned| {
             let RuleKind::Text(detector) = &planned.rule.kind else { return false };
@@ -387,6 +397,14 @@ fn rule_of_key(key: &str, held: Held, rules: &[&PlannedRule]) -> Option<usize> {
 /// Whether a rule leaves nothing of any value, be it redacted already or not.
 fn removes_anything(rule: &CompiledRule) -> bool {
     matches!(rule.kind, RuleKind::Anything) && matches!(rule.redaction, Redaction::Remove | Redaction::Default)
+}
+
+/// A float without a fraction, as programs in JavaScript and spreadsheets make of a number.
+fn whole_number(number: Number) -> Option<u64> {
+    /// Above it not every whole number is a float: 2^53.
+    const LARGEST: f64 = 9_007_199_254_740_992.0;
+    let Number::Float(float) = number else { return None };
+    (float.fract() == 0.0 && (0.0..=LARGEST).contains(&float)).then_some(float as u64)
 }
 
 fn says_something(value: Option<&Value<'_>>) -> bool {

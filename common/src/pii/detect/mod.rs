@@ -31,6 +31,7 @@ pub use cookie::is_session_cookie;
 pub use facts::TextFacts;
 use financial::CHECKED_IBAN_DIGITS_MIN;
 use named_value::Reading;
+pub use named_value::flag_name;
 pub use names::{Held, NameProfile, SensitiveNames};
 pub use pattern::{Case, CustomPattern, InvalidPattern, KeyPattern, PATTERN_SIZE_LIMIT_BYTES};
 

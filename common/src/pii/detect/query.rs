@@ -22,8 +22,8 @@ const PARAMETER_NAMES: [&[u8]; 10] = [
     b"phone",
 ];
 
-/// Values of URL parameters: `?name=value`, `&name=value`, and `name=value` at the start of a text. There, a name that means a
-/// credential in URLs only needs another parameter after it: `hash=…` alone may be anything.
+/// Values of URL parameters: `?name=value`, `&name=value`, and `name=value` at the start of a text that is a query: another
+/// parameter follows, or nothing at all (but `hash=…` alone may be anything).
 pub(super) fn query_parameters(bytes: &[u8], names: &SensitiveNames, out: &mut Vec<Range<usize>>) {
     let mut resume = 0;
     for equals in memchr::memchr_iter(b'=', bytes) {
@@ -31,7 +31,7 @@ pub(super) fn query_parameters(bytes: &[u8], names: &SensitiveNames, out: &mut V
             continue;
         }
         let start = name_start(bytes, equals, resume);
-        let opened = start == 0 || matches!(bytes[start - 1], b'?' | b'&' | b';' | b'#');
+        let opened = start == 0 || matches!(bytes[start - 1], b'?' | b'&' | b'#');
         let name = &bytes[start..equals];
         if !opened || name.is_empty() {
             continue;
@@ -42,8 +42,13 @@ pub(super) fn query_parameters(bytes: &[u8], names: &SensitiveNames, out: &mut V
         }
         let ends = |byte: &u8| byte.is_ascii_whitespace() || *byte < 0x20 || b"&#;\"'<>`".contains(byte);
         let end = bytes[equals + 1..].iter().position(ends).map_or(bytes.len(), |offset| equals + 1 + offset);
-        let is_alone = start == 0 && bytes.get(end) != Some(&b'&');
-        if of_parameter && is_alone && !names.contains_bytes(name) {
+        let is_query = start > 0
+            || match bytes.get(end) {
+                Some(b'&') => true,
+                None => !of_parameter || names.contains_bytes(name),
+                Some(_) => false,
+            };
+        if !is_query {
             continue;
         }
         // Whatever stands in a secret is part of it, further parameters too.

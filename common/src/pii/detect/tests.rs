@@ -248,6 +248,8 @@ fn values_of_sensitive_url_parameters_are_found() {
             ("/p?user%5Bpassword%5D=x&user[password]=y", &["x", "y"]),
             ("token=[Filtered]&apiKey=", &[]),
             ("key=value", &[]),
+            ("Password=two words;x=1", &[]),
+            ("a=b;Password={a;b};x=1", &[]),
             ("hash=abc failed", &[]),
             ("?hash=abc", &["abc"]),
             ("token=abc", &["abc"]),

@@ -105,6 +105,34 @@ fn source_lines_lose_literals_and_keep_their_code() {
     assert_eq!(frame["post_context"], json!(["  token: string", "key = '[token]'"]));
 }
 
+/// `sys.argv` kept `hunter2` in both profiles; in the strict one a flag names what follows it.
+#[test]
+fn arguments_go_by_the_flag_before_them() {
+    let arguments =
+        json!(["run", "--password", "hunter2", "--verbose", "--password-file", "/x", "--token=abc", "--auth", "--x"]);
+    let event = json!({"extra": {"sys.argv": arguments}});
+    let expected = json!([
+        "run",
+        "--password",
+        "[Filtered]",
+        "--verbose",
+        "--password-file",
+        "/x",
+        "--token=[Filtered]",
+        "--auth",
+        "--x"
+    ]);
+    assert_eq!(scrubbed(&strict(), &event)["extra"]["sys.argv"], expected);
+}
+
+#[test]
+fn card_numbers_that_came_as_floats_go() {
+    let event = json!({"extra": {"card": 4_111_111_111_111_111.0, "amount": 4_111_111_111_111_112.0, "x": 4_111_111_111_111.5}});
+    let event = scrubbed(&strict(), &event);
+    assert!(is_null_or_missing(&event["extra"]["card"]));
+    assert!(event["extra"]["amount"].is_number() && event["extra"]["x"].is_number());
+}
+
 #[test]
 fn values_under_sensitive_names_go_as_a_whole() {
     let event = scrubbed(

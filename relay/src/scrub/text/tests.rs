@@ -170,7 +170,9 @@ fn some_rules() -> Vec<CompiledRule> {
         text_rule("a", Detector::Email, with_text("[email]")),
         text_rule("b", Detector::Ip(IpCheck::Form), Redaction::Remove),
         text_rule("c", Detector::CreditCard(CardCheck::Issuer), Redaction::Mask),
-        text_rule("d", Detector::NamedValue(names), with_text("[Filtered]")),
+        text_rule("d", Detector::NamedValue(Arc::clone(&names)), with_text("[Filtered]")),
+        text_rule("dd", Detector::NamedPhrase(names), with_text("[Filtered]")),
+        text_rule("ddd", Detector::KnownToken, with_text("[token]")),
         pattern("e", "[xü]+", Redaction::Hash),
         pattern("ee", "日1|01", Redaction::Remove),
         text_rule("f", Detector::Bearer(BearerCheck::Word), with_text("Bearer [token]")),
@@ -182,6 +184,8 @@ proptest! {
     fn a_second_run_changes_nothing_and_remarks_fit(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "a@b.de", "10.0.0.1", "4111111111111111", "password=", "token: ", "x", "ü", " ", "1", ".", "bearer ", "\"", "日", "0",
+            "--password ", "<password>", "</password>", "password is ", "hunter2", "Authorization: ", "Cookie: sid=", ";", "u'", "(",
+            "[\"token\",", "AKIAABCDEFGHIJKLMNOP", "\n  ",
         ]), 0..12)
     ) {
         let (text, rules) = (pieces.concat(), some_rules());

@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use super::cookie::is_unmistakable_session_cookie;
 use super::names::{SensitiveNames, has_strict_part, is_strict_name};
+pub use phrase::flag_name;
 pub(super) use phrase::named_phrases;
 pub(super) use plain::is_plain;
 use value::{literal_after, setting_after, value_after};
@@ -72,7 +73,7 @@ pub(super) fn named_values(bytes: &[u8], names: &SensitiveNames, reading: Readin
             continue;
         }
         let name = name_before(bytes, separator);
-        if name.range.is_empty() {
+        if name.range.is_empty() || is_url_user(bytes, &name, separator) {
             continue;
         }
         if reading == Reading::Text
@@ -86,7 +87,7 @@ pub(super) fn named_values(bytes: &[u8], names: &SensitiveNames, reading: Readin
         }
         let value = match reading {
             Reading::Source => match literal_after(bytes, separator).or_else(|| setting_after(bytes, separator)) {
-                Some(literal) if !is_strict_name(&bytes[literal.clone()]) => literal,
+                Some(literal) if !is_text_of_program(&bytes[literal.clone()]) => literal,
                 _ => continue,
             },
             _ => value_after(bytes, separator, name.range.start),
@@ -102,6 +103,23 @@ pub(super) fn named_values(bytes: &[u8], names: &SensitiveNames, reading: Readin
 fn is_scope_or_scheme(bytes: &[u8], separator: usize) -> bool {
     let after = &bytes[separator + 1..];
     bytes[separator] == b':' && (after.starts_with(b":") || after.starts_with(b"//"))
+}
+
+/// A literal that is the name of a setting (`"user.password"`), or that a program fills in (`"Bearer ${token}"`).
+fn is_text_of_program(literal: &[u8]) -> bool {
+    let last = literal.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
+    let opens_code = |pair: &[u8]| matches!(pair, b"${" | b"#{" | b"{{" | b"%s");
+    is_strict_name(last) || literal.windows(2).any(opens_code)
+}
+
+/// `//user:password@host`: credentials of a URL, which another detector knows to end.
+fn is_url_user(bytes: &[u8], name: &Name, separator: usize) -> bool {
+    let in_url = bytes[separator] == b':' && bytes[..name.range.start].ends_with(b"//");
+    in_url && {
+        let rest = &bytes[separator + 1..];
+        let end = rest.iter().position(|byte| byte.is_ascii_whitespace() || b"@/\"'".contains(byte));
+        end.is_some_and(|end| rest[end] == b'@')
+    }
 }
 
 const fn is_name_byte(byte: u8) -> bool {
@@ -174,7 +192,18 @@ fn is_title(bytes: &[u8], name: &Name, separator: usize, names: &SensitiveNames)
     let before = bytes[..name.range.start].trim_ascii_end();
     let of_parser =
         |word: &&[u8]| before.len() >= word.len() && before[before.len() - word.len()..].eq_ignore_ascii_case(word);
-    PARSER_WORDS.iter().any(of_parser) || is_prose(&bytes[separator + 1..], 2)
+    PARSER_WORDS.iter().any(of_parser)
+        || is_small_number(text, &bytes[separator + 1..])
+        || is_prose(&bytes[separator + 1..], 2)
+}
+
+/// Whether a text begins with a count or status: `token: 401 Unauthorized`, `pass: 3`.
+fn is_small_number(name: &[u8], text: &[u8]) -> bool {
+    const COUNTED: [&[u8]; 4] = [b"token", b"tokens", b"auth", b"pass"];
+    let text = text.trim_ascii_start();
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let ends = text.get(digits).is_none_or(|byte| byte.is_ascii_whitespace() || b",;.)".contains(byte));
+    (1..=3).contains(&digits) && ends && COUNTED.iter().any(|word| name.to_ascii_lowercase().ends_with(word))
 }
 
 /// Whether a text begins with this many words of a language, or with one that says what is the matter.

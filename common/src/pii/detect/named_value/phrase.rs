@@ -99,6 +99,13 @@ fn flags(bytes: &[u8], names: &SensitiveNames, out: &mut Vec<Range<usize>>) {
     }
 }
 
+/// The name in a flag of a command line that a value follows, `--name`; none if its value is known to be no secret.
+#[must_use]
+pub fn flag_name(argument: &str) -> Option<&str> {
+    let name = argument.strip_prefix("--")?;
+    (!name.is_empty() && name.bytes().all(is_name_byte) && !is_harmless_flag(name.as_bytes())).then_some(name)
+}
+
 fn is_harmless_flag(name: &[u8]) -> bool {
     let last = name.rsplit(|byte| matches!(byte, b'-' | b'_' | b'.')).next().unwrap_or_default();
     name.starts_with(b"no-") || HARMLESS_ENDS.iter().any(|end| last.eq_ignore_ascii_case(end))

@@ -23,6 +23,9 @@ const REPLACEMENTS: [&[u8]; 15] = [
     b"[Redacted]",
 ];
 
+/// What stands before credentials that have been taken out.
+const SCHEMES: [&[u8]; 2] = [b"bearer ", b"basic "];
+
 /// What follows `%` where a program fills in a value.
 const CONVERSIONS: &[u8] = b"sdrvqx@";
 
@@ -31,8 +34,10 @@ pub(super) const FILLER: u8 = 0;
 
 /// Nothing, a constant, a placeholder, or a replacement of our own.
 pub(in super::super) fn is_plain(value: &[u8]) -> bool {
-    let credentials = value.strip_prefix(b"Bearer ").or_else(|| value.strip_prefix(b"Basic ")).unwrap_or(value);
-    let masked = value.iter().all(|&byte| matches!(byte, b'*' | FILLER));
+    let has_scheme = |scheme: &[u8]| value.len() >= scheme.len() && value[..scheme.len()].eq_ignore_ascii_case(scheme);
+    let scheme = SCHEMES.iter().find(|scheme| has_scheme(scheme)).map_or(0, |scheme| scheme.len());
+    let credentials = &value[scheme..];
+    let masked = credentials.iter().all(|&byte| matches!(byte, b'*' | FILLER));
     let replaced = credentials.len() <= 16
         && credentials.starts_with(b"[")
         && credentials.ends_with(b"]")

@@ -86,6 +86,7 @@ fn authorization_takes_the_credentials_of_any_scheme() {
             (r#"{"Authorization": "Custom a b", "x": 1}"#, r#"{"Authorization": "§", "x": 1}"#),
             ("Authorization: Basic dXNlcjpwYXNz next", "Authorization: § next"),
             ("Authorization: Bearer [token] next", "Authorization: Bearer [token] next"),
+            ("Authorization: Basic \0\0\0 next", "Authorization: Basic \0\0\0 next"),
             ("HTTP_AUTHORIZATION=hunter2", "HTTP_AUTHORIZATION=§"),
             ("Authorization: user is not allowed here", "Authorization: user is not allowed here"),
         ],
@@ -159,6 +160,9 @@ fn names_of_errors_modules_and_public_keys_are_no_names_of_secrets() {
         "Unexpected token: punc (})",
         "token: invalid signature",
         "TokenExpired: signature has expired",
+        "cannot fetch token: 401 Unauthorized",
+        "pass: 3, fail: 2",
+        "clone https://x-token:abc@host/x",
         "Could not load 'A, Version=1.0.0.0, Culture=neutral, PublicKeyToken=30ad4fe6b2a6aeed'",
         "login %s password=%s",
         "password={password} token=${TOKEN} auth=%(auth)s",
@@ -170,6 +174,8 @@ fn names_of_errors_modules_and_public_keys_are_no_names_of_secrets() {
         &[
             ("spring.datasource.password: s3cr3t", "spring.datasource.password: §"),
             ("app.token: abc123", "app.token: §"),
+            ("//password: hunter2", "//password: §"),
+            ("cvv: 123", "cvv: §"),
             ("token: abc123 is bad", "token: § is bad"),
             ("invalid token: abc123", "invalid token: §"),
             ("password: hunter two", "password: § two"),
@@ -193,6 +199,9 @@ fn in_source_text_only_literals_are_taken() {
         "connect(user=user, password=password, auth=self.auth2)",
         "token=get_token1()",
         "  token: Uint8Array;",
+        "headers: { Authorization: `Bearer ${token}` },",
+        "auth_header = \"Basic \" + encoded",
+        "String PASSWORD_KEY = \"user.password\";",
         "auth = OAuth2Session",
     ] {
         check(Reading::Source, &[(text, text)]);
