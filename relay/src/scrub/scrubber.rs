@@ -7,7 +7,7 @@ use picket_common::tree::{Document, MetaTree, Path};
 
 use super::belief::leave_what_is_believed;
 use super::graphql;
-use super::key_cache::KeyCache;
+use super::memory::WalkMemory;
 use super::plan::Plan;
 use super::schema::{self, Field};
 use super::walk::{Place, Spot, Walk};
@@ -19,8 +19,8 @@ pub struct Scrubber {
     profile: ScrubProfile,
     graphql: Graphql,
     files: Files,
-    /// What walks that have ended know of keys.
-    spare_keys: Mutex<Vec<KeyCache>>,
+    /// What walks that have ended leave for the next ones.
+    memories: Mutex<Vec<WalkMemory>>,
 }
 
 /// Whether a selector names a file; looking into each costs too much else.
@@ -69,7 +69,7 @@ impl Scrubber {
             files: if names_file { Files::Named } else { Files::NotNamed },
             profile: settings.scrub_profile,
             graphql: if is_on { Graphql::Scrubbed } else { Graphql::Left },
-            spare_keys: Mutex::default(),
+            memories: Mutex::default(),
         })
     }
 
@@ -99,8 +99,8 @@ impl Scrubber {
             return;
         }
         let spot = Spot::of(payload.field(), self.profile);
-        let mut keys = self.spare_keys().pop().unwrap_or_else(KeyCache::new);
-        let mut walk = Walk::new(&self.plan, self.profile, &mut keys);
+        let mut memory = self.memories().pop().unwrap_or_else(WalkMemory::new);
+        let mut walk = Walk::new(&self.plan, self.profile, &mut memory);
         let Document { value, meta } = document;
         if !meta.is_empty() {
             leave_what_is_believed(meta, Some(value), &self.plan);
@@ -110,16 +110,16 @@ impl Scrubber {
         walk.value(value, Place::root(&root, known), spot);
         let said = walk.into_said();
         if known.is_some() {
-            Walk::new(&self.plan, self.profile, &mut keys).originals(meta, Some(value), None, spot);
+            Walk::new(&self.plan, self.profile, &mut memory).originals(meta, Some(value), None, spot);
         }
         take_over(meta, said);
-        self.spare_keys().push(keys);
+        self.memories().push(memory);
     }
 
     /// As many as there were walks at once.
-    fn spare_keys(&self) -> MutexGuard<'_, Vec<KeyCache>> {
-        // Whoever panicked has left whole caches only.
-        self.spare_keys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memories(&self) -> MutexGuard<'_, Vec<WalkMemory>> {
+        // Whoever panicked has left whole memories only.
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -22,7 +22,7 @@ use picket_common::pii::selector::{TypeSet, ValueType};
 use picket_common::pii::{CompiledRule, Redaction, RuleKind, ScrubProfile};
 use picket_common::tree::{Meta, MetaTree, Number, Object, Path, Remark, RemarkKind, Value};
 
-use super::key_cache::{KeyCache, KeyFacts};
+use super::memory::{KeyFacts, Looked, RuleSet, WalkMemory};
 use super::plan::{Applying, Frame, PathSet, Plan, PlannedRule};
 use super::schema::{Field, Schema, Sensitivity, Shape};
 use super::text::{RedactedText, redact, redact_whole};
@@ -43,7 +43,7 @@ pub(super) struct Walk<'p> {
     found: PathSet,
     /// What applies to the sets of paths that were met so far; a dozen in an event.
     met: Vec<(PathSet, Rc<Applying<'p>>)>,
-    keys: &'p mut KeyCache,
+    memory: &'p mut WalkMemory,
     part: Part,
     /// What the walk says of values. Where it says anything, it repeats what was said before.
     said: MetaTree,
@@ -112,15 +112,15 @@ impl<'w> Place<'w> {
 }
 
 impl<'p> Walk<'p> {
-    /// `keys` are those of the same plan.
-    pub(super) fn new(plan: &'p Plan, profile: ScrubProfile, keys: &'p mut KeyCache) -> Self {
+    /// `memory` is that of other walks with the same plan.
+    pub(super) fn new(plan: &'p Plan, profile: ScrubProfile, memory: &'p mut WalkMemory) -> Self {
         Self {
             plan,
             profile,
             frames: Vec::with_capacity(16),
             found: PathSet::new(),
             met: Vec::with_capacity(16),
-            keys,
+            memory,
             part: Part::All,
             said: MetaTree::default(),
         }
@@ -154,7 +154,7 @@ impl<'p> Walk<'p> {
     }
 
     fn key_facts(&mut self, key: Option<&str>) -> KeyFacts {
-        key.map_or(KeyFacts::NO_KEY, |key| self.keys.facts(self.plan, key))
+        key.map_or(KeyFacts::NO_KEY, |key| self.memory.keys.facts(self.plan, key))
     }
 
     fn below(&mut self, value: &mut Value<'_>, place: Place<'_>, spot: Spot) {
@@ -223,7 +223,9 @@ impl<'p> Walk<'p> {
         if let Some((_, applying)) = self.met.iter().find(|(paths, _)| *paths == self.found) {
             return Rc::clone(applying);
         }
-        let applying = Rc::new(self.plan.applying(&self.found));
+        let mut applying = self.plan.applying(&self.found);
+        applying.number = self.memory.number_of(&self.found);
+        let applying = Rc::new(applying);
         self.met.push((self.found.clone(), Rc::clone(&applying)));
         applying
     }
@@ -256,24 +258,7 @@ impl<'p> Walk<'p> {
         let by_key = named.and_then(|key| rule_of_key(key, held, rules));
         match value {
             Value::Null => Fate::Kept,
-            Value::String(text) => {
-                let meta = place.known.map(|known| &known.meta);
-                if !matches!(spot.shape, Shape::ImagePath)
-                    && let Some(rule) = rules.iter().find(|planned| removes_anything(&planned.rule))
-                {
-                    let chars = text.chars().count() as u64;
-                    return self.remove(&rule.rule, value, place, Some(chars));
-                }
-                let by_key = by_key.filter(|_| !PLAIN_VALUES.iter().any(|plain| text.eq_ignore_ascii_case(plain)));
-                let redacted = match spot.shape {
-                    Shape::ImagePath => self.image_path(text, meta, &applying, by_key),
-                    _ => redact_text(text, meta, rules, by_key),
-                };
-                let Some(redacted) = redacted else { return Fate::Kept };
-                self.say(place, redacted.remarks, Some(redacted.original_chars));
-                *value = redacted.text.map_or(Value::Null, |text| Value::String(Cow::Owned(text)));
-                Fate::Changed
-            }
+            Value::String(_) => self.apply_to_text(value, place, spot, &applying, by_key),
             Value::Bool(_) => self.remove_if(rules.iter().find(|rule| takes_anything(&rule.rule)), value, place),
             Value::Number(number) => {
                 let number = *number;
@@ -290,6 +275,48 @@ impl<'p> Walk<'p> {
                 self.remove_if(whole.map(|(_, rule)| rule), value, place)
             }
         }
+    }
+
+    fn apply_to_text(
+        &mut self,
+        value: &mut Value<'_>,
+        place: Place<'_>,
+        spot: Spot,
+        applying: &Applying<'p>,
+        by_key: Option<usize>,
+    ) -> Fate {
+        let Value::String(text) = value else { return Fate::Kept };
+        let rules = self.rules_of_part(applying);
+        let is_path = matches!(spot.shape, Shape::ImagePath);
+        if !is_path && let Some(rule) = rules.iter().find(|planned| removes_anything(&planned.rule)) {
+            let chars = text.chars().count() as u64;
+            return self.remove(&rule.rule, value, place, Some(chars));
+        }
+        let by_key = by_key.filter(|_| !PLAIN_VALUES.iter().any(|plain| text.eq_ignore_ascii_case(plain)));
+        let meta = place.known.map(|known| &known.meta);
+        // What the rules find depends on the text alone then.
+        let is_bare = by_key.is_none() && self.part == Part::All && meta.is_none_or(|meta| meta.remarks.is_empty());
+        let looked = match applying.number.filter(|_| is_bare) {
+            Some(number) => self.memory.texts.look_up(text, RuleSet { number, is_path }),
+            None => Looked::Never,
+        };
+        if matches!(looked, Looked::Clean) {
+            return Fate::Kept;
+        }
+        let redacted = if is_path {
+            self.image_path(text, meta, applying, by_key)
+        } else {
+            redact_text(text, meta, rules, by_key)
+        };
+        let Some(redacted) = redacted else {
+            if let Looked::Unknown(room) = looked {
+                self.memory.texts.note(room, text);
+            }
+            return Fate::Kept;
+        };
+        self.say(place, redacted.remarks, Some(redacted.original_chars));
+        *value = redacted.text.map_or(Value::Null, |text| Value::String(Cow::Owned(text)));
+        Fate::Changed
     }
 
     /// In the strict profile, the rule that takes a number for a card's.

@@ -89,6 +89,8 @@ pub(super) struct Applying<'p> {
     pub(super) advanced: usize,
     /// The bits of those that look at keys.
     pub(super) key_bits: u64,
+    /// Which set of rules this is among those that a walk's memory knows.
+    pub(super) number: Option<u8>,
 }
 
 impl Plan {

@@ -111,4 +111,21 @@ proptest! {
             remarks_fit(&document.meta, Some(&document.value));
         }
     }
+
+    #[test]
+    fn what_was_scrubbed_before_makes_no_difference(events in prop::collection::vec(event(), 3)) {
+        for settings in [strict(), compat()] {
+            let scrub = |scrubber: &Scrubber, event: &Value| {
+                let text = event.to_string();
+                let mut document = Document::read(text.as_bytes(), PythonFloats::Refuse).unwrap();
+                scrubber.scrub_event(&mut document);
+                String::from_utf8(document.to_json()).unwrap()
+            };
+            let experienced = Scrubber::compile(&settings).unwrap();
+            for event in events.iter().cycle().take(12) {
+                let fresh = Scrubber::compile(&settings).unwrap();
+                prop_assert_eq!(scrub(&experienced, event), scrub(&fresh, event));
+            }
+        }
+    }
 }

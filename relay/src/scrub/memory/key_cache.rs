@@ -1,7 +1,7 @@
 //! What the rules make of a key, remembered from value to value and from event to event: a stack trace has the same twenty keys in
 //! every frame, and all events of an SDK have the same two hundred.
 
-use super::plan::{KeyId, Plan};
+use super::super::plan::{KeyId, Plan};
 
 /// Keys longer than this are not remembered. Those of the protocol have up to twenty letters.
 const KEY_BYTES: usize = 23;
@@ -11,17 +11,17 @@ const SLOTS: usize = 512;
 
 /// A table with one slot for each hash; a new key takes the place of the former. Of some 20 KiB, whatever keys it is shown.
 #[derive(Debug)]
-pub(super) struct KeyCache {
+pub(in crate::scrub) struct KeyCache {
     slots: Vec<Slot>,
 }
 
 /// What the rules make of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct KeyFacts {
+pub(in crate::scrub) struct KeyFacts {
     /// Which of the selectors' keys it is.
-    pub(super) id: KeyId,
+    pub(in crate::scrub) id: KeyId,
     /// The bits of the rules that redact what stands at it.
-    pub(super) rules: u64,
+    pub(in crate::scrub) rules: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ struct Slot {
 
 impl KeyFacts {
     /// Where there is no key.
-    pub(super) const NO_KEY: Self = Self { id: KeyId::OTHER, rules: 0 };
+    pub(in crate::scrub) const NO_KEY: Self = Self { id: KeyId::OTHER, rules: 0 };
 
     fn of(plan: &Plan, key: &str) -> Self {
         Self { id: plan.key(key), rules: plan.rules_of_key(key) }
@@ -43,12 +43,12 @@ impl KeyFacts {
 
 impl KeyCache {
     /// Remembers nothing yet. To be used with one plan only.
-    pub(super) fn new() -> Self {
+    pub(in crate::scrub) fn new() -> Self {
         Self { slots: vec![Slot { key: [0; KEY_BYTES], length: u8::MAX, facts: KeyFacts::NO_KEY }; SLOTS] }
     }
 
     /// What `plan` makes of a key.
-    pub(super) fn facts(&mut self, plan: &Plan, key: &str) -> KeyFacts {
+    pub(in crate::scrub) fn facts(&mut self, plan: &Plan, key: &str) -> KeyFacts {
         let bytes = key.as_bytes();
         if bytes.len() > KEY_BYTES {
             return KeyFacts::of(plan, key);
