@@ -22,7 +22,7 @@ use picket_common::pii::selector::{TypeSet, ValueType};
 use picket_common::pii::{CompiledRule, Redaction, RuleKind, ScrubProfile};
 use picket_common::tree::{Meta, MetaTree, Number, Object, Path, Remark, RemarkKind, Value};
 
-use super::memory::{KeyFacts, Looked, RuleSet, WalkMemory};
+use super::memory::{KeyFacts, Looked, RuleSet, WalkMemory, Way};
 use super::plan::{Applying, Frame, PathSet, Plan, PlannedRule};
 use super::schema::{Field, Schema, Sensitivity, Shape};
 use super::text::{RedactedText, redact, redact_whole};
@@ -41,8 +41,10 @@ pub(super) struct Walk<'p> {
     frames: Vec<Frame>,
     /// Room for the paths of one value.
     found: PathSet,
-    /// What applies to the sets of paths that were met so far; a dozen in an event.
-    met: Vec<(PathSet, Rc<Applying<'p>>)>,
+    /// The ways to the same values, as the memory knows them.
+    ways: Vec<Way>,
+    /// What applies, by the number of the set of rules; a dozen in an event.
+    met: Vec<Option<Rc<Applying<'p>>>>,
     memory: &'p mut WalkMemory,
     part: Part,
     /// What the walk says of values. Where it says anything, it repeats what was said before.
@@ -119,7 +121,8 @@ impl<'p> Walk<'p> {
             profile,
             frames: Vec::with_capacity(16),
             found: PathSet::new(),
-            met: Vec::with_capacity(16),
+            ways: Vec::with_capacity(16),
+            met: Vec::with_capacity(32),
             memory,
             part: Part::All,
             said: MetaTree::default(),
@@ -146,11 +149,11 @@ impl<'p> Walk<'p> {
             return;
         }
         let key = self.key_facts(place.key);
-        self.frames.push(Frame { key: key.id, index: place.index, types: spot.types.with(kind) });
+        self.enter(Frame { key: key.id, index: place.index, types: spot.types.with(kind) });
         if self.apply(value, place, spot, key.rules) == Fate::Kept && is_container {
             self.below(value, place, spot);
         }
-        self.frames.pop();
+        self.leave();
     }
 
     fn key_facts(&mut self, key: Option<&str>) -> KeyFacts {
@@ -217,17 +220,43 @@ impl<'p> Walk<'p> {
         true
     }
 
+    /// Goes one step on from where the walk is.
+    fn enter(&mut self, frame: Frame) {
+        let before = self.ways.last().copied().unwrap_or(Way::ROOT);
+        self.ways.push(self.memory.ways.below(before, &self.plan.distinct(frame)));
+        self.frames.push(frame);
+    }
+
+    /// Goes back one step.
+    fn leave(&mut self) {
+        self.ways.pop();
+        self.frames.pop();
+    }
+
     /// The rules for the last frame.
     fn applying(&mut self, access: Sensitivity) -> Rc<Applying<'p>> {
-        self.plan.match_paths(&self.frames, access, &mut self.found);
-        if let Some((_, applying)) = self.met.iter().find(|(paths, _)| *paths == self.found) {
-            return Rc::clone(applying);
+        let way = self.ways.last().copied().unwrap_or(Way::ROOT);
+        if let Some(applying) = self.memory.ways.rules(way, access).and_then(|number| self.met(number)) {
+            return applying;
         }
-        let mut applying = self.plan.applying(&self.found);
-        applying.number = self.memory.number_of(&self.found);
-        let applying = Rc::new(applying);
-        self.met.push((self.found.clone(), Rc::clone(&applying)));
+        self.plan.match_paths(&self.frames, access, &mut self.found);
+        let number = self.memory.number_of(&self.found);
+        if let Some(number) = number {
+            self.memory.ways.note(way, access, number);
+            if let Some(applying) = self.met(number) {
+                return applying;
+            }
+        }
+        let applying = Rc::new(Applying { number, ..self.plan.applying(&self.found) });
+        if let Some(position) = number.map(usize::from) {
+            self.met.resize(self.met.len().max(position + 1), None);
+            self.met[position] = Some(Rc::clone(&applying));
+        }
         applying
+    }
+
+    fn met(&self, number: u8) -> Option<Rc<Applying<'p>>> {
+        self.met.get(usize::from(number))?.clone()
     }
 
     /// The rules that run now.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// A key that selectors name, or that none does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::scrub) struct KeyId(u32);
 
 /// Keys by their letters in lower case.

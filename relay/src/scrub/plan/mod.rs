@@ -34,6 +34,8 @@ pub(super) type PathSet = Vec<u64>;
 pub(super) struct Plan {
     keys: KeyTable,
     paths: Vec<PlannedPath>,
+    /// Whether any of them names an index; else a value's index makes no difference.
+    names_indices: bool,
     /// How many words a set of paths has.
     words: usize,
     /// Paths of one type only, by type: they match wherever the type is.
@@ -99,6 +101,7 @@ impl Plan {
         let mut plan = Self {
             keys: KeyTable::default(),
             paths: Vec::new(),
+            names_indices: false,
             words: 0,
             of_type: Vec::new(),
             ending_in_type: vec![Vec::new(); ValueType::all().count()],
@@ -189,6 +192,7 @@ impl Plan {
         self.of_type = vec![vec![0; self.words]; self.ending_in_type.len()];
         self.specific = vec![0; self.words];
         self.ending_in_key = vec![Vec::new(); self.keys.len()];
+        self.names_indices = self.paths.iter().any(PlannedPath::names_index);
         for (number, path) in self.paths.iter().enumerate() {
             if path.is_specific {
                 set_bit(&mut self.specific, number);
@@ -235,6 +239,11 @@ impl Plan {
                 set_bit(found, number);
             }
         }
+    }
+
+    /// What tells a step from others for this plan: an index only where a selector names one.
+    pub(super) fn distinct(&self, frame: Frame) -> Frame {
+        Frame { index: frame.index.filter(|_| self.names_indices), ..frame }
     }
 
     /// The rules for a text that is nobody's: of the switches, as for any text.

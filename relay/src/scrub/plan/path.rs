@@ -52,6 +52,10 @@ impl PlannedPath {
         !self.has_deep && self.end.len() == 1
     }
 
+    pub(super) fn names_index(&self) -> bool {
+        self.above.iter().chain(&self.end).any(|step| matches!(step, Step::Index(_)))
+    }
+
     /// Whether the way ends so.
     pub(super) fn matches(&self, frames: &[Frame]) -> bool {
         let Some(rest) = frames.len().checked_sub(self.end.len()) else {

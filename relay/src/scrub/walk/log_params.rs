@@ -51,10 +51,11 @@ impl<'p> Walk<'p> {
     fn rules_of_params(&mut self, spot: Spot) -> Vec<&'p PlannedRule> {
         let list = spot.at_key(PARAMS, self.profile);
         let types = list.types.with(ValueType::Array);
-        self.frames.push(Frame { key: self.plan.key(PARAMS), index: None, types });
-        self.frames.push(Frame { key: KeyId::OTHER, index: Some(0), types: TypeSet::of(ValueType::String) });
+        self.enter(Frame { key: self.plan.key(PARAMS), index: None, types });
+        self.enter(Frame { key: KeyId::OTHER, index: Some(0), types: TypeSet::of(ValueType::String) });
         let applying = self.applying(list.access);
-        self.frames.truncate(self.frames.len() - 2);
+        self.leave();
+        self.leave();
         applying.rules[applying.advanced..].to_vec()
     }
 

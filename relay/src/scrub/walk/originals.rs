@@ -30,7 +30,7 @@ impl Walk<'_> {
         let frame_key = self.key_facts(key).id;
         let data = node.meta.errors.iter_mut().flat_map(|error| &mut error.data);
         data.for_each(|(name, datum)| self.datum(name, datum, place, spot));
-        self.frames.push(Frame { key: frame_key, index: None, types: spot.types });
+        self.enter(Frame { key: frame_key, index: None, types: spot.types });
         let fields = Fields::of(value, node.children().count());
         let elements_are = |segment: &str| matches!(value, Some(Value::Array(_))) && segment.parse::<usize>().is_ok();
         for (segment, child) in node.children_mut() {
@@ -47,7 +47,7 @@ impl Walk<'_> {
                 None => self.originals(child, below, None, spot.at_index(self.profile)),
             }
         }
-        self.frames.pop();
+        self.leave();
     }
 
     /// What is told about an error: as part of the value, and as what its own name says.
