@@ -85,7 +85,7 @@ struct ScrubArguments {
     /// How the switches are read: strict or compat [default: that of the settings, else strict].
     #[arg(long, value_name = "PROFILE")]
     profile: Option<ScrubProfile>,
-    /// JSON with datascrubbingSettings and piiConfig [default: the settings of a new project].
+    /// JSON with datascrubbingSettings, piiConfig, scrubProfile, and nothing else [default: the settings of a new project].
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
 }
@@ -190,7 +190,10 @@ fn print_scrubbed(arguments: &ScrubArguments, json: bool) -> anyhow::Result<()> 
         .as_ref()
         .map(|file| std::fs::read(file).with_context(|| format!("can't read {}", file.display())))
         .transpose()?;
-    let settings = dry_run::settings(text.as_deref(), arguments.profile)?;
+    let settings = dry_run::settings(text.as_deref(), arguments.profile).with_context(|| {
+        let file = arguments.settings.as_ref().map_or_else(String::new, |file| format!(" of {}", file.display()));
+        format!("can't use the settings{file}")
+    })?;
     let mut event = Vec::new();
     let limit = EVENT_BYTES_MAX + 1;
     io::stdin().lock().take(limit).read_to_end(&mut event).context("can't read the event from stdin")?;

@@ -85,6 +85,14 @@ fn settings_that_can_not_be_used_are_refused_by_name_and_change_nothing() {
         (r#"{"retentionDays":30,"nonsense":1}"#, "nonsense: unknown setting"),
         ("{", "no JSON"),
         (
+            r#"{"quotas":[{"limit":0,"categories":["error","errors"]}]}"#,
+            r#"quotas[0].categories: quota without an id: there is no category "errors"; there are default, error,"#,
+        ),
+        (
+            r#"{"piiConfig":{"rules":{"mine":{"type":"ip","redaction":{"metod":"mask"}}}}}"#,
+            "piiConfig.rules.mine: its redaction has an unknown key `metod`",
+        ),
+        (
             r#"{"quotas":[{"id":"jobs","limit":5,"window":60,"categories":["monitor"],"groupBy":{"maxCardinality":9,"dimensions":["check_in.slug"]}}]}"#,
             r#"quotas[0].groupBy: quota "jobs": "#,
         ),
@@ -99,4 +107,28 @@ fn settings_that_can_not_be_used_are_refused_by_name_and_change_nothing() {
         assert!(refused.contains(named), "{named} is not in {refused}");
     }
     assert_eq!(installation.aggregator.ask(&["project", "config", "get", "1"]), before);
+}
+
+#[test]
+fn switches_that_are_left_out_are_shown_as_they_take_effect_and_scrubbing_that_is_off_is_warned_of() {
+    let mut installation = Installation::prepare("");
+    installation.aggregator.init();
+    let _project = installation.create_project("Shop");
+    let file = installation.directory().join("settings.json");
+    let stderr_of = |change: &Value| {
+        std::fs::write(&file, change.to_string()).unwrap();
+        let run = installation.aggregator.run(&["project", "config", "set", "shop", file.to_str().unwrap()]);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run.stderr
+    };
+    let scrub_data = || {
+        installation.aggregator.ask(&["project", "config", "get", "shop"])["datascrubbingSettings"]["scrubData"].clone()
+    };
+
+    let told = stderr_of(&json!({ "datascrubbingSettings": { "sensitiveFields": ["nickname"] } }));
+    assert!(!told.contains("warning"), "{told}");
+    assert_eq!(scrub_data(), true);
+    let told = stderr_of(&json!({ "scrubProfile": "compat" }));
+    assert!(told.contains("warning: project shop: scrubbing is off"), "{told}");
+    assert_eq!(scrub_data(), false);
 }

@@ -66,6 +66,10 @@ fn what_can_not_be_used_is_refused_by_name() {
     assert!(scrub(&[], Some(&broken), EVENT).failed().contains("rule `order`"));
     let unknown = json!({"piiConfig": {"applications": {"$strnig": ["@ip"]}}});
     assert!(scrub(&[], Some(&unknown), EVENT).failed().contains("`$strnig`: at character 1"));
+    let misspelt = json!({"datascrubbingSettings": {"scrubData": false}, "piiconfig": {}});
+    let complaint = scrub(&[], Some(&misspelt), EVENT).failed();
+    assert!(complaint.contains("settings.json") && complaint.contains("piiconfig: unknown setting"), "{complaint}");
+    assert!(scrub(&[], Some(&json!([])), EVENT).failed().contains("expected a JSON object"));
     let complaint = scrub(&[], None, "hunter2").failed();
     assert!(complaint.contains("event") && !complaint.contains("hunter2"), "{complaint}");
     assert!(scrub(&["--profile", "loose"], None, EVENT).failed().contains("`loose`"));

@@ -58,7 +58,7 @@ pub(super) fn reply(reply: Reply, json: bool, now: Timestamp) -> anyhow::Result<
         }
         Reply::Projects(projects) => print_projects(&mut out, &projects),
         // The document is JSON for people too: what is printed can be edited and set.
-        Reply::Settings(settings) => print_json(&mut out, &settings.to_document()),
+        Reply::Settings(settings) => print_json(&mut out, &settings.effective_document()),
         Reply::Keys(keys) if json => print_json(&mut out, &keys.iter().map(project::key_json).collect::<Vec<_>>()),
         Reply::Keys(keys) => project::print_keys(&mut out, &keys),
         Reply::Key(key) if json => print_json(&mut out, &project::key_json(&key)),

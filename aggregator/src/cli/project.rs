@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use picket_common::project_config::ProjectSettings;
 use picket_common::project_config::settings::MAX_SETTINGS_BYTES;
 use serde_json::{Value, json};
 
@@ -39,11 +40,28 @@ pub(super) fn changed(reply: Reply, project: &str, json: bool) -> anyhow::Result
     let Reply::Settings(settings) = reply else {
         bail!("the aggregator answered something that was not asked");
     };
+    if let Some(warning) = scrubbing_warning(&settings) {
+        eprint(&format!("warning: project {project}: {warning}"));
+    }
     if json {
-        return print_json(&mut io::stdout().lock(), &settings.to_document());
+        return print_json(&mut io::stdout().lock(), &settings.effective_document());
     }
     eprint(&format!("the settings of project {project} are changed; connected relays have them at once"));
     Ok(())
+}
+
+/// What an operator should know who has set `scrubData` to off, or has not set it where that means off.
+fn scrubbing_warning(settings: &ProjectSettings) -> Option<String> {
+    let switch = settings.datascrubbing_settings.scrub_data;
+    if settings.scrub_profile.is_on(switch) {
+        return None;
+    }
+    let cause = match switch {
+        Some(_) => "datascrubbingSettings.scrubData is false",
+        None => "datascrubbingSettings.scrubData is left out, which is off under scrubProfile compat",
+    };
+    let rest = if settings.pii_config.is_some() { "only the rules of piiConfig look for" } else { "nothing looks for" };
+    Some(format!("scrubbing is off, {rest} passwords and other secrets in its events: {cause}"))
 }
 
 pub(super) fn key_json(key: &ProjectKey) -> Value {
@@ -75,5 +93,24 @@ const fn state(key: &ProjectKey) -> &'static str {
     match key.state {
         KeyState::Enabled => "enabled",
         KeyState::Disabled => "disabled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn settings_that_leave_scrubbing_off_are_warned_of_with_the_cause() {
+        let warning = |change| scrubbing_warning(&ProjectSettings::default().changed(&change).unwrap());
+        let names = json!({ "sensitiveFields": ["nickname"] });
+        assert_eq!(warning(json!({})), None);
+        assert_eq!(warning(json!({ "datascrubbingSettings": names })), None);
+        assert_eq!(warning(json!({ "scrubProfile": "compat" })), None, "a new project has its switches on");
+        let left_out = warning(json!({ "datascrubbingSettings": names, "scrubProfile": "compat" })).unwrap();
+        assert!(left_out.contains("nothing looks for") && left_out.contains("left out"), "{left_out}");
+        let off = warning(json!({ "datascrubbingSettings": { "scrubData": false }, "piiConfig": {} })).unwrap();
+        assert!(off.contains("only the rules of piiConfig") && off.contains("scrubData is false"), "{off}");
     }
 }

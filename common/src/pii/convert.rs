@@ -65,8 +65,7 @@ const SOURCE: &str = "$frame.context_line || $frame.pre_context.* || $frame.post
 /// Makes rules of the switches.
 #[must_use]
 pub fn convert(settings: &DataScrubbingSettings, profile: ScrubProfile) -> Ruleset {
-    let left_out = profile == ScrubProfile::Strict;
-    let on = |switch: Option<bool>| switch.unwrap_or(left_out);
+    let on = |switch| profile.is_on(switch);
     let switches = Switches {
         data: on(settings.scrub_data),
         defaults: on(settings.scrub_data) && on(settings.scrub_defaults),

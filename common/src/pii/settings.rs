@@ -63,6 +63,17 @@ pub struct DataScrubbingSettings {
 }
 
 impl DataScrubbingSettings {
+    /// The same with every switch as `profile` reads it, none left out.
+    #[must_use]
+    pub fn effective(&self, profile: ScrubProfile) -> Self {
+        Self {
+            scrub_data: Some(profile.is_on(self.scrub_data)),
+            scrub_defaults: Some(profile.is_on(self.scrub_defaults)),
+            scrub_ip_addresses: Some(profile.is_on(self.scrub_ip_addresses)),
+            ..self.clone()
+        }
+    }
+
     /// Everything on.
     #[must_use]
     pub fn of_new_project() -> Self {
@@ -79,6 +90,14 @@ pub enum ScrubProfile {
     /// More thorough and more exact: secrets in messages, tags and URLs too, and only the secret's own span where it is part of a text.
     #[default]
     Strict,
+}
+
+impl ScrubProfile {
+    /// What a switch says: left out it is on under `strict`, off under `compat`.
+    #[must_use]
+    pub fn is_on(self, switch: Option<bool>) -> bool {
+        switch.unwrap_or(self == Self::Strict)
+    }
 }
 
 impl std::str::FromStr for ScrubProfile {

@@ -35,6 +35,9 @@ const MAX_DOMAIN_CHARS: usize = 300;
 /// Longest time that events are kept: ten years.
 const MAX_RETENTION_DAYS: u16 = 3660;
 
+/// The settings that are lists.
+const LISTS: [&str; 2] = ["allowedDomains", "quotas"];
+
 /// What a project's owner may set. The default is what a new project has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -111,7 +114,15 @@ impl ProjectSettings {
         Ok(settings)
     }
 
-    /// The whole document, defaults included.
+    /// The whole document as operators see it: as [`Self::to_document`], and scrubbing switches that are left out as the profile
+    /// reads them.
+    #[must_use]
+    pub fn effective_document(&self) -> Value {
+        let datascrubbing_settings = self.datascrubbing_settings.effective(self.scrub_profile);
+        Self { datascrubbing_settings, ..self.clone() }.to_document()
+    }
+
+    /// The whole document, defaults included, as it is stored.
     #[must_use]
     pub fn to_document(&self) -> Value {
         // String keys and plain values only, so it always serialises.
@@ -195,6 +206,29 @@ impl ProjectSettings {
     }
 }
 
+/// Reads what is about scrubbing alone, as strictly as a change; what is missing or `null` is left out.
+///
+/// # Errors
+/// [`InvalidSettings`] for the first key that is unknown or can't be read. Rules are not compiled: `pii::validate` does that.
+pub fn read_scrubbing(document: &Value) -> Result<ScrubSettings, InvalidSettings> {
+    let Value::Object(document) = document else {
+        return Err(InvalidSettings::new("the document", "expected a JSON object of settings"));
+    };
+    let mut settings = ScrubSettings::default();
+    for (key, value) in document {
+        match key.as_str() {
+            "datascrubbingSettings" => settings.datascrubbing_settings = read(key, value, Default::default())?,
+            "piiConfig" => settings.pii_config = read(key, value, None)?,
+            "scrubProfile" => settings.scrub_profile = read(key, value, ScrubProfile::default())?,
+            _ => {
+                let problem = "unknown setting; there are datascrubbingSettings, piiConfig, scrubProfile";
+                return Err(InvalidSettings::new(key, problem));
+            }
+        }
+    }
+    Ok(settings)
+}
+
 fn pii_error(error: PiiError) -> InvalidSettings {
     match error {
         PiiError::Rule { rule, problem } => InvalidSettings::new(format!("piiConfig.rules.{rule}"), problem),
@@ -215,6 +249,10 @@ fn pii_error(error: PiiError) -> InvalidSettings {
 fn read<T: DeserializeOwned>(key: &str, value: &Value, default: T) -> Result<T, InvalidSettings> {
     if value.is_null() {
         return Ok(default);
+    }
+    // Else a list would be read as the fields of an object, in the order of their declaration.
+    if value.is_array() && !LISTS.contains(&key) {
+        return Err(InvalidSettings::new(key, "expected an object or a plain value, not a list"));
     }
     let mut unknown = None;
     let mut note = |path: serde_ignored::Path<'_>| {
@@ -325,6 +363,10 @@ mod tests {
                 json!({ "piiConfig": { "applications": { "$string && ": ["@ip"] } } }),
                 "piiConfig.applications.$string && : ",
             ),
+            (json!({ "piiConfig": [] }), "piiConfig: expected an object"),
+            (json!({ "datascrubbingSettings": [true] }), "datascrubbingSettings: expected an object"),
+            (json!({ "piiConfig": { "rule": {} } }), "piiConfig.rule: unknown setting"),
+            (json!({ "quotas": [{ "limit": 0, "categories": ["error", "errors"] }] }), "quotas[0].categories: "),
             (json!({ "quotas": [{ "limit": 0 }, { "limit": "x" }] }), "quotas[1].limit: invalid type"),
             (json!({ "quotas": [{ "limit": 0, "reason": "x" }] }), "quotas[0].reason: unknown setting"),
             (json!({ "quotas": [{ "id": "daily", "limit": 5 }] }), "quotas[0].window: quota \"daily\": needed"),
@@ -333,6 +375,39 @@ mod tests {
             let message = refused(change);
             assert!(message.starts_with(expected), "{message} does not start with {expected}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_key_in_a_rule_or_redaction_is_refused() {
+        for (rule, expected) in [
+            (json!({ "type": "email", "hideIner": true }), "it has an unknown key `hideIner`"),
+            (json!({ "type": "pattern", "pattern": "a", "replaceGroup": [0] }), "it has an unknown key `replaceGroup`"),
+            (json!({ "type": "redact_pair", "keyPatern": "a" }), "it has an unknown key `keyPatern`"),
+            (json!({ "type": "ip", "redaction": { "metod": "mask" } }), "its redaction has an unknown key `metod`"),
+            (
+                json!({ "type": "ip", "redaction": { "method": "replace", "txt": "x" } }),
+                "its redaction has an unknown key `txt`",
+            ),
+        ] {
+            let message = refused(json!({ "piiConfig": { "rules": { "mine": rule } } }));
+            assert!(message.starts_with(&format!("piiConfig.rules.mine: {expected}")), "{message}");
+        }
+        let right = json!({ "type": "ip", "redaction": { "method": "replace", "text": "x" } });
+        ProjectSettings::default().changed(&json!({ "piiConfig": { "rules": { "mine": right } } })).unwrap();
+    }
+
+    #[test]
+    fn switches_that_are_left_out_are_shown_as_the_profile_reads_them_and_stay_left_out() {
+        let change = json!({ "datascrubbingSettings": { "sensitiveFields": ["nickname"], "scrubDefaults": false } });
+        let strict = ProjectSettings::default().changed(&change).unwrap();
+        let shown = |settings: &ProjectSettings| {
+            let switches = settings.effective_document()["datascrubbingSettings"].clone();
+            ["scrubData", "scrubDefaults", "scrubIpAddresses"].map(|name| switches[name].as_bool())
+        };
+        assert_eq!(shown(&strict), [Some(true), Some(false), Some(true)]);
+        assert_eq!(strict.effective_document()["datascrubbingSettings"]["sensitiveFields"], json!(["nickname"]));
+        let compat = strict.changed(&json!({ "scrubProfile": "compat" })).unwrap();
+        assert_eq!(shown(&compat), [Some(false); 3]);
     }
 
     #[test]

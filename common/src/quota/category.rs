@@ -18,8 +18,15 @@ const OTHER_NAMES: [&str; 7] = [
 /// The unit of a category by its name; `None` for a name that the protocol does not have.
 #[must_use]
 pub fn unit_of(name: &str) -> Option<Unit> {
-    let known = DataCategory::from_name(name).map(DataCategory::unit);
-    known.or_else(|| OTHER_NAMES.contains(&name).then_some(Unit::Items))
+    let known = DataCategory::from_name(name).filter(|category| category.number() >= 0);
+    known.map(DataCategory::unit).or_else(|| OTHER_NAMES.contains(&name).then_some(Unit::Items))
+}
+
+/// Every name that a quota may have, for an error. Names that are Picket's own are not among them: no quota counts those.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    let protocol = DataCategory::ALL.into_iter().filter(|category| category.number() >= 0).map(DataCategory::as_str);
+    protocol.chain(OTHER_NAMES).collect()
 }
 
 /// A set of categories.
@@ -84,6 +91,13 @@ mod tests {
         assert_eq!(counted(&["user_report_v2"], 1), [DataCategory::Feedback]);
         assert_eq!(counted(&["error", "seer_autofix"], 1), [DataCategory::Error]);
         assert_eq!(counted(&["installable_build"], 1), []);
+    }
+
+    #[test]
+    fn each_name_that_is_told_has_a_unit_and_our_own_have_none() {
+        assert!(names().contains(&"error"));
+        assert!(names().into_iter().all(|name| unit_of(name).is_some()));
+        assert_eq!([unit_of("client_report"), unit_of("unknown"), unit_of("errors")], [None; 3]);
     }
 
     #[test]

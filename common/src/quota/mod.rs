@@ -183,9 +183,13 @@ impl Quota {
     }
 
     fn check_categories(&self) -> Result<(), InvalidQuota> {
-        let known: Vec<Unit> = self.categories.iter().filter_map(|name| category::unit_of(name)).collect();
-        if known.is_empty() && !self.categories.is_empty() {
-            return Err(self.invalid("categories", format!("none of {} is known", self.categories.join(", "))));
+        let mut known: Vec<Unit> = Vec::with_capacity(self.categories.len());
+        for name in &self.categories {
+            let Some(unit) = category::unit_of(name) else {
+                let problem = format!("there is no category {name:?}; there are {}", category::names().join(", "));
+                return Err(self.invalid("categories", problem));
+            };
+            known.push(unit);
         }
         let is_counted = self.limit.is_some_and(|limit| limit > 0);
         if is_counted && known.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -283,7 +287,18 @@ mod tests {
             (r#"{"id":"q","limit":5}"#, r#"quota "q": window: needed"#),
             (r#"{"id":"q","limit":5,"window":0}"#, r#"quota "q": window: 0, expected"#),
             (r#"{"id":"q","limit":5,"window":99999999}"#, r#"quota "q": window: 99999999"#),
-            (r#"{"id":"q","limit":5,"window":60,"categories":["novelty"]}"#, r#"quota "q": categories: none"#),
+            (
+                r#"{"id":"q","limit":5,"window":60,"categories":["novelty"]}"#,
+                r#"quota "q": categories: there is no category "novelty"; there are default, error, "#,
+            ),
+            (
+                r#"{"id":"q","limit":5,"window":60,"categories":["error","errors"]}"#,
+                r#"quota "q": categories: there is no category "errors"; there are default, error, "#,
+            ),
+            (
+                r#"{"limit":0,"categories":["Error"]}"#,
+                r#"quota without an id: categories: there is no category "Error""#,
+            ),
             (
                 r#"{"id":"q","limit":5,"window":60,"categories":["error","attachment"]}"#,
                 r#"quota "q": categories: items"#,
@@ -326,6 +341,7 @@ mod tests {
         let read = quota(r#"{"id":"q","limit":5,"window":60,"scope":"planet","novelty":1}"#);
         assert!(!read.is_enforced());
         assert!(!quota(r#"{"id":"q","limit":5,"window":60,"categories":["novelty"]}"#).is_enforced());
+        assert!(quota(r#"{"id":"q","limit":5,"window":60,"categories":["error","novelty"]}"#).is_enforced());
         assert!(!quota(r#"{"id":"q","limit":5,"window":60,"namespace":"custom"}"#).is_enforced());
         assert!(!quota(r#"{"id":"q","limit":null}"#).is_enforced());
         assert!(quota(r#"{"limit":0}"#).is_enforced());

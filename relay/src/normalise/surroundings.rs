@@ -16,9 +16,9 @@ pub(super) fn context_of(submission: &Submission) -> EventContext<'_> {
         received_at: submission.received_at,
         sent_at: submission.envelope.sent_at(),
         client_address: submission.sender.address,
-        ip_inference: match settings.datascrubbing_settings.scrub_ip_addresses {
-            Some(true) => IpInference::Forbidden,
-            Some(false) | None => IpInference::Allowed,
+        ip_inference: match settings.scrub_profile.is_on(settings.datascrubbing_settings.scrub_ip_addresses) {
+            true => IpInference::Forbidden,
+            false => IpInference::Allowed,
         },
         user_agent: submission.sender.user_agent.as_deref(),
         client_hints: ClientHints {

@@ -3,6 +3,7 @@
 
 use picket_common::normalise::{ClientHints, EventContext, IpInference, Rejected, normalise_event};
 use picket_common::pii::{PiiError, ScrubProfile, ScrubSettings, validate};
+use picket_common::project_config::settings::{InvalidSettings, read_scrubbing};
 use picket_common::timestamp::Timestamp;
 use picket_common::tree::{Document, MetaTree, PythonFloats, ReadError, RemarkKind};
 use serde::Serialize;
@@ -14,9 +15,12 @@ use super::scrubber::Scrubber;
 /// Why a dry run did not come to an end.
 #[derive(Debug, Error)]
 pub enum DryRunError {
-    /// The settings are no JSON of the right shape.
-    #[error("the settings can't be read: {0}")]
-    Settings(serde_json::Error),
+    /// The settings are no JSON.
+    #[error("the settings are no JSON: {0}")]
+    NotJson(serde_json::Error),
+    /// A key of the settings is unknown, or its value of the wrong shape.
+    #[error("{0}")]
+    Settings(InvalidSettings),
     /// A rule or selector is wrong.
     #[error("{0}")]
     Rules(PiiError),
@@ -26,6 +30,9 @@ pub enum DryRunError {
     /// The event can't be one.
     #[error("the event can't be taken: {0}")]
     Rejected(Rejected),
+    /// The scrubbed event can't be shown.
+    #[error("the scrubbed event is no JSON: {0}")]
+    Output(serde_json::Error),
 }
 
 /// A scrubbed event with what was done to it.
@@ -53,14 +60,18 @@ pub struct RemarkAt {
     pub end: Option<usize>,
 }
 
-/// Reads settings: those of a new project without a text, else what is in it. A profile that is given goes before the text's.
+/// Reads settings: those of a new project without a text, else what is in it, as strictly as `project config set`: who tries
+/// settings should not see the defaults at work instead. A profile that is given goes before the text's.
 ///
 /// # Errors
-/// [`DryRunError::Settings`] or [`DryRunError::Rules`].
+/// [`DryRunError::NotJson`], [`DryRunError::Settings`] or [`DryRunError::Rules`].
 pub fn settings(text: Option<&[u8]>, profile: Option<ScrubProfile>) -> Result<ScrubSettings, DryRunError> {
     let mut settings = match text {
         None => ScrubSettings::of_new_project(),
-        Some(text) => serde_json::from_slice(text).map_err(DryRunError::Settings)?,
+        Some(text) => {
+            let document = serde_json::from_slice(text).map_err(DryRunError::NotJson)?;
+            read_scrubbing(&document).map_err(DryRunError::Settings)?
+        }
     };
     settings.scrub_profile = profile.unwrap_or(settings.scrub_profile);
     validate(&settings).map_err(DryRunError::Rules)?;
@@ -80,18 +91,17 @@ pub fn dry_run(settings: &ScrubSettings, event: &[u8], now: Timestamp) -> Result
     collect(&document.meta, "", &mut remarks);
     // Documents write UTF-8, and JSON.
     let text = String::from_utf8_lossy(&document.to_json()).into_owned();
-    Ok(DryRun { event: RawValue::from_string(text).map_err(DryRunError::Settings)?, remarks })
+    Ok(DryRun { event: RawValue::from_string(text).map_err(DryRunError::Output)?, remarks })
 }
 
 /// The surroundings of an event that did not come in a request.
 fn context(settings: &ScrubSettings, now: Timestamp) -> EventContext<'static> {
-    let scrubs_addresses = settings.datascrubbing_settings.scrub_ip_addresses;
     EventContext {
         event_id: None,
         received_at: now,
         sent_at: None,
         client_address: None,
-        ip_inference: match scrubs_addresses.unwrap_or(settings.scrub_profile == ScrubProfile::Strict) {
+        ip_inference: match settings.scrub_profile.is_on(settings.datascrubbing_settings.scrub_ip_addresses) {
             true => IpInference::Forbidden,
             false => IpInference::Allowed,
         },
@@ -174,7 +184,21 @@ mod tests {
             (r#"{"piiConfig":{"rules":{"order":{"type":"pattern","pattern":"("}}}}"#, "`order`"),
             (r#"{"piiConfig":{"applications":{"$strin":["@ip"]}}}"#, "`$strin`"),
             (r#"{"piiConfig":{"applications":{"$string":["nope"]}}}"#, "`nope`"),
-            (r#"{"piiConfig":7}"#, "settings can't be read"),
+            (r#"{"piiConfig":7}"#, "piiConfig: invalid type"),
+            (r#"{"piiConfig":[]}"#, "piiConfig: expected an object"),
+            (r#"{"piiConfig":{"rule":{}}}"#, "piiConfig.rule: unknown setting"),
+            (
+                r#"{"piiConfig":{"rules":{"order":{"type":"email","hideIner":true}}}}"#,
+                "`order`: it has an unknown key `hideIner`",
+            ),
+            (r#"{"datascrubbingSettings":{"scrubdata":false}}"#, "datascrubbingSettings.scrubdata: unknown setting"),
+            (
+                r#"{"dataScrubbingSettings":{}}"#,
+                "dataScrubbingSettings: unknown setting; there are datascrubbingSettings,",
+            ),
+            (r#"{"scrubProfile":"lax"}"#, "scrubProfile: unknown variant `lax`"),
+            ("[]", "the document: expected"),
+            ("{", "no JSON"),
         ] {
             let error = settings(Some(text.as_bytes()), None).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

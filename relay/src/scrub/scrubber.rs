@@ -60,8 +60,7 @@ impl Scrubber {
     /// # Errors
     /// [`PiiError`] naming the rule or selector that can't be used.
     pub fn compile(settings: &ScrubSettings) -> Result<Self, PiiError> {
-        let switch = settings.datascrubbing_settings.scrub_data;
-        let is_on = switch.unwrap_or(settings.scrub_profile == ScrubProfile::Strict);
+        let is_on = settings.scrub_profile.is_on(settings.datascrubbing_settings.scrub_data);
         let compiled = compile(settings)?;
         let names_file = compiled.advanced.iter().any(|application| application.selector.names_attachment());
         Ok(Self {
