@@ -110,3 +110,18 @@ pub(crate) const fn has_document(item_type: &ItemType) -> bool {
     is_event(item_type)
         || matches!(item_type, ItemType::Session | ItemType::Sessions | ItemType::CheckIn | ItemType::UserReport)
 }
+
+/// The types that are nothing without the event of their envelope.
+pub(crate) const fn goes_with_an_event(item_type: &ItemType) -> bool {
+    matches!(
+        item_type,
+        ItemType::Attachment
+            | ItemType::UserReport
+            | ItemType::FormData
+            | ItemType::UnrealReport
+            | ItemType::Profile
+            | ItemType::ReplayEvent
+            | ItemType::ReplayRecording
+            | ItemType::ReplayVideo
+    )
+}

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::field::is_blank;
-use super::{pairs, request, take_meta};
+use super::header::header;
+use super::{pairs, take_meta};
 use crate::tree::{MetaTree, Object, Path, Value, read};
 
 const JSON: &str = "application/json";
@@ -33,7 +34,7 @@ pub(super) fn normalise<'a>(request: &mut Object<'a>, meta: &mut MetaTree, path:
 
 /// What the `Content-Type` header says, without parameters.
 fn declared(request: &Object<'_>) -> Option<String> {
-    let kind = request::header(request, "Content-Type")?.split(';').next()?.trim();
+    let kind = header(request, "Content-Type")?.split(';').next()?.trim();
     (!kind.is_empty()).then(|| kind.to_owned())
 }
 

@@ -1,6 +1,6 @@
 //! Names of error codes (errno.h of the systems).
 
-use super::mechanism::System;
+use super::system::System;
 
 /// The codes of Linux from 1 on; `_` where there is none.
 const LINUX: &str = "\

@@ -1,7 +1,8 @@
 //! Exceptions: `Word: text` taken apart, empty ones dropped, mechanisms completed, stack traces settled.
 
 use super::field::{self, Field, is_blank, null_with};
-use super::mechanism::{self, System};
+use super::mechanism;
+use super::system::System;
 use super::trim::TextLimit;
 use super::{interface_list, move_meta, stacktrace};
 use crate::tree::{MetaError, MetaTree, Object, Path, Value};

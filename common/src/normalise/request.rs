@@ -41,21 +41,6 @@ pub(super) fn normalise(event: &mut Object<'_>, meta: &mut MetaTree) {
     }
 }
 
-/// The value of a header of a request, whatever the case of its name. Headers are an object or a list of pairs.
-#[must_use]
-pub fn header<'v>(request: &'v Object<'_>, name: &str) -> Option<&'v str> {
-    match request.get("headers")? {
-        Value::Object(headers) => {
-            headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
-        }
-        Value::Array(headers) => headers.iter().find_map(|pair| match pair.as_array()?.as_slice() {
-            [key, value] if key.as_str()?.eq_ignore_ascii_case(name) => value.as_str(),
-            _ => None,
-        }),
-        _ => None,
-    }
-}
-
 fn method(request: &mut Object<'_>, meta: &mut MetaTree, path: &Path<'_>) {
     let Some(value) = request.get_mut("method") else { return };
     let Some(method) = value.as_str() else { return };
@@ -194,7 +179,7 @@ fn take_cookie_header(request: &mut Object<'_>, meta: &mut MetaTree, path: &Path
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::tree::{Document, PythonFloats, read};
+    use crate::tree::{Document, PythonFloats};
 
     #[test]
     fn the_parts_of_a_request_come_to_their_places() {
@@ -239,13 +224,6 @@ mod tests {
             assert!(document.value.get("request").unwrap().get("method").unwrap().is_null(), "{method}");
             let path = Path::ROOT.key("request");
             assert_eq!(document.meta.get(&path.key("method")).unwrap().errors.len(), 1);
-        }
-    }
-
-    #[test]
-    fn headers_are_found_in_both_forms() {
-        for json in [r#"{"headers":{"user-agent":"x"}}"#, r#"{"headers":[["Host","h"],["User-Agent","x"]]}"#] {
-            assert_eq!(header(read(json.as_bytes()).unwrap().as_object().unwrap(), "User-Agent"), Some("x"));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Names of POSIX signals, their codes, and Mach exceptions (signal.h, siginfo.h and mach/exception_types.h of the systems).
 
-use super::mechanism::System;
+use super::system::System;
 
 /// The signals 1 to 31 of Linux, on all processors but MIPS, Alpha and SPARC.
 const LINUX: [&str; 31] = [

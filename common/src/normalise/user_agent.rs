@@ -10,7 +10,7 @@ use woothee::woothee::VALUE_UNKNOWN;
 
 use super::event_context::{ClientHints, EventContext};
 use super::field::text;
-use super::request::header;
+use super::header::header;
 use crate::tree::{Object, Value};
 
 /// Longest user agent that is looked into, in bytes. Real ones have less than 300.

@@ -21,7 +21,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::filters::{InvalidFilter, MAX_ENTRIES, network};
+use super::filter_entry::{InvalidFilter, MAX_ENTRIES, network};
 use super::version::VersionTest;
 use crate::glob::Glob;
 

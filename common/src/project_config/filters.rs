@@ -3,16 +3,12 @@
 //! The shape is Sentry's `filterSettings`. Reading is lenient (what is not known matches nothing), [`FilterSettings::validate`]
 //! is strict and names the key. What a filter does is in the relay (`filter`).
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::filter_entry::{InvalidFilter, MAX_ENTRIES, network};
 use crate::glob::Glob;
 
-/// Most patterns, addresses, sources or filters in one list: each event is compared with all of them.
-pub const MAX_ENTRIES: usize = 500;
 /// The version of generic filters that is understood here; a configuration of a later one is not applied at all.
 pub const GENERIC_VERSION: u16 = 1;
 /// Longest id of a generic filter, which is also its outcome's reason, in bytes.
@@ -169,24 +165,6 @@ pub enum LegacyBrowser {
     Unknown,
 }
 
-/// Why filters can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{at}: {problem}")]
-pub struct InvalidFilter {
-    /// The key below `filterSettings`: `releases.releases[2]`.
-    pub at: String,
-    /// What is wrong with its value, and what would be right.
-    pub problem: String,
-}
-
-// === impl InvalidFilter ===
-
-impl InvalidFilter {
-    pub(super) fn new(at: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { at: at.into(), problem: problem.into() }
-    }
-}
-
 impl Default for GenericFilters {
     fn default() -> Self {
         Self { version: GENERIC_VERSION, filters: Vec::new() }
@@ -273,13 +251,6 @@ fn check_glob(pattern: &str) -> Result<(), String> {
 fn check_source(source: &str) -> Result<(), String> {
     let is_plain = !source.is_empty() && source.len() <= 300 && !source.contains(char::is_whitespace);
     is_plain.then_some(()).ok_or_else(|| "expected a scheme, a host, *.host, or scheme://host:port".to_owned())
-}
-
-/// An address, alone or as a network; `None` for anything else.
-#[must_use]
-pub fn network(text: &str) -> Option<IpNet> {
-    let text = text.trim();
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 #[cfg(test)]

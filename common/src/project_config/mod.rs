@@ -11,6 +11,7 @@
 //! What is checked before it is stored is in [`settings`]; a relay trusts what its aggregator sends.
 
 pub mod condition;
+pub mod filter_entry;
 pub mod filters;
 mod index;
 pub mod settings;

@@ -18,7 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::filters::{FilterSettings, InvalidFilter};
+use super::filter_entry::InvalidFilter;
+use super::filters::FilterSettings;
 use super::spike::SpikeProtection;
 use crate::pii::compile;
 use crate::pii::ruleset::PiiError;

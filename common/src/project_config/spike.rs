@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::filters::InvalidFilter;
+use super::filter_entry::InvalidFilter;
 
 /// Whether and from when on a project's events are refused because they come far more often than usual.
 ///

@@ -90,14 +90,6 @@ impl From<i64> for Number {
     }
 }
 
-impl std::fmt::Display for Number {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = Vec::with_capacity(24);
-        super::write::number(*self, &mut text);
-        f.write_str(&String::from_utf8_lossy(&text))
-    }
-}
-
 // === impl Value ===
 
 impl<'a> Value<'a> {

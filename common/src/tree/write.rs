@@ -3,6 +3,14 @@
 use super::scan::first_special;
 use super::value::{Number, Object, Value};
 
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = Vec::with_capacity(24);
+        number(*self, &mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
 impl Value<'_> {
     /// Appends the value as JSON, without blanks.
     pub fn write_json(&self, out: &mut Vec<u8>) {

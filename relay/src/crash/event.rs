@@ -140,10 +140,12 @@ impl Parts {
         let is_read = match kind {
             Kind::Event => json::object(payload, allowance)?.map(|event| self.item = event).is_some(),
             Kind::Form => {
-                merge(&mut self.form, form::event(payload, allowance)?);
+                json::merge(&mut self.form, form::event(payload, allowance)?);
                 true
             }
-            Kind::Packed => msgpack::event(payload, allowance)?.map(|event| merge(&mut self.packed, event)).is_some(),
+            Kind::Packed => {
+                msgpack::event(payload, allowance)?.map(|event| json::merge(&mut self.packed, event)).is_some()
+            }
             Kind::Breadcrumbs => {
                 let msgpack::Breadcrumbs { values, is_whole } = msgpack::breadcrumbs(payload, allowance)?;
                 let has_some = !values.is_empty();
@@ -165,8 +167,8 @@ impl Parts {
             return None;
         }
         let mut event = self.form;
-        merge(&mut event, self.packed);
-        merge(&mut event, self.item);
+        json::merge(&mut event, self.packed);
+        json::merge(&mut event, self.item);
         // Reporters write two files in turns: the one whose last entry is newer comes last.
         self.breadcrumbs.sort_by(|one, other| timestamp_of_last(one).total_cmp(&timestamp_of_last(other)));
         let mut breadcrumbs: Vec<Value> = self.breadcrumbs.into_iter().flatten().collect();
@@ -220,19 +222,6 @@ fn timestamp_of_last(breadcrumbs: &[Value]) -> f64 {
         Some(Value::String(text)) => picket_common::timestamp::Timestamp::parse(text)
             .map_or(0.0, |at| Duration::from_millis(at.as_millis()).as_secs_f64()),
         _ => 0.0,
-    }
-}
-
-/// Puts `other` over `object`, object by object; what is null there changes nothing.
-pub(super) fn merge(object: &mut Map<String, Value>, other: Map<String, Value>) {
-    for (key, value) in other {
-        match (object.get_mut(&key), value) {
-            (Some(Value::Object(inner)), Value::Object(value)) => merge(inner, value),
-            (Some(_), Value::Null) => {}
-            (_, value) => {
-                object.insert(key, value);
-            }
-        }
     }
 }
 

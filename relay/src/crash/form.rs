@@ -14,8 +14,7 @@ use picket_common::envelope::{Item, ItemType};
 use serde_json::{Map, Value};
 
 use super::allowance::{Allowance, Shortage};
-use super::event::merge;
-use super::json;
+use super::json::{self, merge};
 
 /// Deepest path in brackets. Events are about ten levels deep.
 const MAX_BRACKETS: usize = 16;

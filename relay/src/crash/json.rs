@@ -114,3 +114,16 @@ impl<'de> Visitor<'de> for Seed<'_> {
         self.scalar(Value::Object(object))
     }
 }
+
+/// Puts `other` over `object`, object by object; what is null there changes nothing.
+pub(super) fn merge(object: &mut Map<String, Value>, other: Map<String, Value>) {
+    for (key, value) in other {
+        match (object.get_mut(&key), value) {
+            (Some(Value::Object(inner)), Value::Object(value)) => merge(inner, value),
+            (Some(_), Value::Null) => {}
+            (_, value) => {
+                object.insert(key, value);
+            }
+        }
+    }
+}

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use picket_common::glob::Glob;
 use picket_common::outcome::Reason;
-use picket_common::project_config::filters::{FilterSettings, GENERIC_VERSION, LegacyBrowser, network};
+use picket_common::project_config::filter_entry::network;
+use picket_common::project_config::filters::{FilterSettings, GENERIC_VERSION, LegacyBrowser};
 use picket_common::tree::Value;
 
 use super::condition::{Subject, Test};

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use picket_common::glob::Glob;
 use picket_common::project_config::condition::{Condition, EqTest, MAX_DEPTH, NumberTest, TextTest};
-use picket_common::project_config::filters::network;
+use picket_common::project_config::filter_entry::network;
 use picket_common::project_config::version::VersionTest;
 use picket_common::tree::Value;
 

@@ -29,7 +29,7 @@ use picket_common::outcome::{Outcome, Reason};
 use crate::client_report;
 use crate::dropped::Dropped;
 use crate::normalise::Normalised;
-use crate::opened::Opened;
+use crate::opened::{Opened, goes_with_an_event};
 use compiled::Sent;
 
 /// What the filters let through; it may have no items left.
@@ -106,20 +106,5 @@ const fn is_event(item_type: &ItemType) -> bool {
     matches!(
         item_type,
         ItemType::Event | ItemType::Transaction | ItemType::Security | ItemType::RawSecurity | ItemType::Feedback
-    )
-}
-
-/// The types that are nothing without the event of their envelope.
-pub(crate) const fn goes_with_an_event(item_type: &ItemType) -> bool {
-    matches!(
-        item_type,
-        ItemType::Attachment
-            | ItemType::UserReport
-            | ItemType::FormData
-            | ItemType::UnrealReport
-            | ItemType::Profile
-            | ItemType::ReplayEvent
-            | ItemType::ReplayRecording
-            | ItemType::ReplayVideo
     )
 }

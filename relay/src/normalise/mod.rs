@@ -29,9 +29,8 @@ use picket_common::outcome::{Outcome, Reason};
 use picket_common::tree::PythonFloats;
 
 use crate::dropped::Dropped;
-use crate::filter::goes_with_an_event;
 use crate::limit::Limited;
-use crate::opened::{Opened, OpenedItem, Texts, has_document, is_event};
+use crate::opened::{Opened, OpenedItem, Texts, goes_with_an_event, has_document, is_event};
 use crate::refusal::Refusal;
 use crate::submission::Random;
 

@@ -30,9 +30,9 @@ use picket_common::envelope::{Item, ItemType};
 use picket_common::outcome::{Outcome, Reason};
 
 use crate::dropped::Dropped;
-use crate::filter::{Filtered, goes_with_an_event};
+use crate::filter::Filtered;
 use crate::limit::rates::Rates;
-use crate::opened::Opened;
+use crate::opened::{Opened, goes_with_an_event};
 use crate::rate_limit::{RateLimit, RateLimits};
 use crate::tally::Tally;
 use charge::Charge;

@@ -7,8 +7,8 @@
 //!
 //! Format: Crashpad's `minidump_extensions.h`. Each text stands elsewhere, its length before it.
 
-use super::plan::{read, u32_at};
 use super::streams::{Location, Streams};
+use super::structure::{read, u32_at};
 use super::{BrokenDump, REGIONS_MAX, ReadAt};
 
 const STRUCTURE: &str = "Crashpad's annotations";

@@ -20,6 +20,7 @@ mod plan;
 mod regions;
 mod scrubber;
 mod streams;
+mod structure;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

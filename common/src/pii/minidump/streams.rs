@@ -1,7 +1,7 @@
 //! The streams of a dump that hold or point to personal data, and what each claims.
 
-use super::plan::{read, u32_at, u64_at};
 use super::regions::Claims;
+use super::structure::{read, u32_at, u64_at};
 use super::{BrokenDump, REGIONS_MAX, ReadAt, RegionKind, STRING_BYTES_MAX};
 
 const THREAD_LIST: u32 = 3;
