@@ -108,16 +108,7 @@ pub fn has_identity(data_dir: &Path) -> bool {
 /// [`LoadIdentityError`], see its variants.
 pub fn load_identity(data_dir: &Path) -> Result<RelayIdentity, LoadIdentityError> {
     let directory = identity_directory(data_dir);
-    let description_file = directory.join(RELAY_FILE);
-    let description = match std::fs::read(&description_file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(LoadIdentityError::NotJoined { directory });
-        }
-        Err(source) => return Err(LoadIdentityError::Unreadable { path: description_file, source }),
-    };
-    let relay = serde_json::from_slice(&description)
-        .map_err(|source| LoadIdentityError::Description { path: description_file, source })?;
+    let relay = load_description(data_dir)?;
     let read = |name| {
         let path = directory.join(name);
         std::fs::read_to_string(&path).map_err(|source| LoadIdentityError::Unreadable { path, source })
@@ -126,6 +117,20 @@ pub fn load_identity(data_dir: &Path) -> Result<RelayIdentity, LoadIdentityError
     let tls = tls_of(&key, &certificate, &authority)
         .map_err(|source| LoadIdentityError::Tls { directory: directory.clone(), source })?;
     Ok(RelayIdentity { relay, tls })
+}
+
+/// Reads who the relay is, without the files that prove it.
+pub(crate) fn load_description(data_dir: &Path) -> Result<RelayDescription, LoadIdentityError> {
+    let directory = identity_directory(data_dir);
+    let path = directory.join(RELAY_FILE);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(LoadIdentityError::NotJoined { directory });
+        }
+        Err(source) => return Err(LoadIdentityError::Unreadable { path, source }),
+    };
+    serde_json::from_slice(&text).map_err(|source| LoadIdentityError::Description { path, source })
 }
 
 /// The link's TLS configuration; fails where key and certificate don't belong together.

@@ -17,7 +17,9 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::identity_store::{NewIdentity, RelayDescription, has_identity, identity_directory, store_identity, tls_of};
+use crate::identity_store::{
+    NewIdentity, RelayDescription, has_identity, identity_directory, load_description, store_identity, tls_of,
+};
 use crate::uplink::DialError;
 use crate::uplink::dial::{dial, quic_config};
 
@@ -46,6 +48,18 @@ pub struct Joined {
     pub aggregators: Vec<String>,
     /// Where its identity was written.
     pub identity: PathBuf,
+    /// Whose place it took; nothing where the relay had not joined before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Replaced>,
+}
+
+/// An identity that gave way to a new one. Its aggregator goes on to count it among the relays until it is revoked there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replaced {
+    /// Who the relay was; nothing where its description can't be read.
+    pub relay_id: Option<RelayId>,
+    /// The name it was listed under.
+    pub name: Option<String>,
 }
 
 /// Why a relay could not join. Nothing was written, unless it says so.
@@ -117,6 +131,7 @@ pub async fn join(token: &JoinToken, data_dir: &Path, overwrite: Overwrite) -> R
     if overwrite == Overwrite::Refuse && has_identity(data_dir) {
         return Err(JoinError::AlreadyJoined { directory: identity_directory(data_dir) });
     }
+    let replaced = has_identity(data_dir).then(|| Replaced::of(data_dir));
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     // The name in a certificate is the authority's to give.
@@ -149,7 +164,37 @@ pub async fn join(token: &JoinToken, data_dir: &Path, overwrite: Overwrite) -> R
     };
     store_identity(data_dir, &identity).map_err(|source| JoinError::Store { directory: directory.clone(), source })?;
     let RelayDescription { relay_id, name, aggregators } = relay;
-    Ok(Joined { relay_id, name, aggregators, identity: directory })
+    Ok(Joined { relay_id, name, aggregators, identity: directory, replaced })
+}
+
+// === impl Replaced ===
+
+impl Replaced {
+    /// What can be read of the identity that is there; that it can't be used may be why it is replaced.
+    fn of(data_dir: &Path) -> Self {
+        let described = load_description(data_dir).ok();
+        described.map_or(Self { relay_id: None, name: None }, |relay| Self {
+            relay_id: Some(relay.relay_id),
+            name: Some(relay.name),
+        })
+    }
+}
+
+impl std::fmt::Display for Replaced {
+    /// What an operator should do about it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let id = self.relay_id.map(|id| id.to_string());
+        write!(f, "the former identity of this relay")?;
+        if let (Some(name), Some(id)) = (&self.name, &id) {
+            write!(f, ", {name} ({id}),")?;
+        }
+        write!(
+            f,
+            " stays registered and keeps its share of every quota until it is revoked; unless it is in use elsewhere, revoke \
+             it on its aggregator: picket-aggregator relay revoke {}",
+            id.as_deref().unwrap_or("ID (picket-aggregator relay list shows which)")
+        )
+    }
 }
 
 /// Asks the token's addresses in turn. A refusal is an answer: the others would say the same.
@@ -236,7 +281,14 @@ mod tests {
         assert_eq!((mode("key.pem"), mode(".")), (0o600, 0o700));
         let again = soon(join(&token, data_dir.path(), Overwrite::Refuse)).await;
         assert!(matches!(again, Err(JoinError::AlreadyJoined { .. })), "{again:?}");
-        soon(join(&token, data_dir.path(), Overwrite::Replace)).await.unwrap();
+        assert_eq!(joined.replaced, None);
+        let forced = soon(join(&token, data_dir.path(), Overwrite::Replace)).await.unwrap();
+        let replaced = forced.replaced.unwrap();
+        assert_eq!(replaced.relay_id, Some(joined.relay_id));
+        assert!(replaced.to_string().ends_with(&format!("relay revoke {}", joined.relay_id)), "{replaced}");
+        std::fs::write(joined.identity.join("relay.json"), "{").unwrap();
+        let forced = soon(join(&token, data_dir.path(), Overwrite::Replace)).await.unwrap();
+        assert!(forced.replaced.unwrap().to_string().contains("relay list shows which"));
     }
 
     #[tokio::test]

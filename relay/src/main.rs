@@ -66,7 +66,7 @@ enum Command {
         /// What `picket-aggregator relay invite` printed.
         #[arg(value_name = "TOKEN")]
         token: JoinToken,
-        /// Replace the identity of a relay that has joined already.
+        /// Replace the identity of a relay that has joined already. The former one stays registered until it is revoked.
         #[arg(long)]
         force: bool,
     },
@@ -211,6 +211,9 @@ fn print_scrubbed(arguments: &ScrubArguments, json: bool) -> anyhow::Result<()> 
 
 async fn join(token: &JoinToken, config: &RelayConfig, overwrite: Overwrite, json: bool) -> anyhow::Result<()> {
     let joined = join::join(token, &config.data_dir, overwrite).await?;
+    if let Some(replaced) = &joined.replaced {
+        complain(replaced);
+    }
     if json {
         return print_json(&joined);
     }
@@ -228,7 +231,7 @@ fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// Says on stderr why the command failed; if even that can't be written, the exit code has to do.
+/// Says on stderr why the command failed, or what is left to do; if even that can't be written, the exit code has to do.
 fn complain(reason: &dyn std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "picket-relay: {reason}");
 }
