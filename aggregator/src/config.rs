@@ -179,6 +179,8 @@ mod tests {
         let refused = |config: AggregatorConfig| config.validate().unwrap_err().key;
         let config = AggregatorConfig::default();
         assert_eq!(refused(AggregatorConfig { public_url: "picket".into(), ..config.clone() }), "public_url");
+        let log = LogConfig { level: "loud".into(), ..LogConfig::default() };
+        assert_eq!(refused(AggregatorConfig { log, ..config.clone() }), "log.level");
         assert_eq!(refused(AggregatorConfig { organisation: "No Spaces".into(), ..config.clone() }), "organisation");
         assert_eq!(
             refused(AggregatorConfig { link_advertise: vec!["host".into()], ..config.clone() }),

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -48,7 +49,7 @@ impl Default for LogConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `log.level` is no level and no list of directives.
-    #[error("log.level: {0:?} is neither a level (error, warn, info, debug, trace) nor a list of directives")]
+    #[error("{0:?} is neither a level (error, warn, info, debug, trace) nor a list of directives")]
     Level(String),
     /// The journal was asked for by name and is not there.
     #[error("log.format is journald, but the journal can't be reached: {0}")]
@@ -64,7 +65,15 @@ impl LogConfig {
     /// # Errors
     /// [`TelemetryError::Level`] if it is none.
     pub fn filter(&self) -> Result<EnvFilter, TelemetryError> {
-        EnvFilter::builder().parse(&self.level).map_err(|_| TelemetryError::Level(self.level.clone()))
+        let refused = || TelemetryError::Level(self.level.clone());
+        // The parser takes any word that is no level for a target, and a misspelt level then silences all else. So a target needs
+        // its level here: `target=trace`.
+        let is_level = |directive: &str| !directive.is_empty() && directive.parse::<LevelFilter>().is_ok();
+        let says_for_what = |directive: &str| directive.contains(['=', '[', ']']);
+        if self.level.split(',').map(str::trim).any(|directive| !says_for_what(directive) && !is_level(directive)) {
+            return Err(refused());
+        }
+        EnvFilter::builder().parse(&self.level).map_err(|_| refused())
     }
 }
 
@@ -112,9 +121,12 @@ mod tests {
 
     #[test]
     fn a_level_is_a_word_or_a_list_of_directives() {
-        for level in ["info", "debug,picket_relay::spool=trace"] {
-            assert!(LogConfig { level: level.to_owned(), ..LogConfig::default() }.filter().is_ok(), "{level}");
+        let read = |level: &str| LogConfig { level: level.to_owned(), ..LogConfig::default() }.filter();
+        for level in ["info", "WARN", "off", "debug,picket_relay::spool=trace", "info,[batch]=debug"] {
+            assert!(read(level).is_ok(), "{level}");
         }
-        assert!(LogConfig { level: "picket=loud=er".to_owned(), ..LogConfig::default() }.filter().is_err());
+        for level in ["", "loud", "info,loud", "info,", "picket_relay=loud", "picket=loud=er", "picket_relay::spool"] {
+            assert!(read(level).is_err(), "{level}");
+        }
     }
 }

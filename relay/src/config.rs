@@ -332,6 +332,7 @@ mod tests {
             ("[tls]\nkey = 'key.pem'\n", "tls.key"),
             ("[http]\nnovelty = 1\n", "novelty"),
             ("[log]\nlevel = 'a=b=c'\n", "log.level"),
+            ("[log]\nlevel = 'loud'\n", "log.level: \"loud\" is neither"),
         ] {
             let message = loaded(text).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains(":2: "), "{message}");

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use picket_common::config::{ConfigError, Override, Sources, load};
+use picket_common::config::{ConfigError, InvalidValue, Override, Sources, load_with};
 use picket_common::error_text::reason;
 use picket_common::pii::ScrubProfile;
 use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::join::JoinToken;
 use picket_relay::config::{ENV_PREFIX, RelayConfig, STANDARD_FILE};
-use picket_relay::http::tls::Certificates;
+use picket_relay::http::tls::{Certificates, TlsError};
 use picket_relay::join::{self, Overwrite};
 use picket_relay::scrub::dry_run;
 use picket_relay::{run, status};
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
     if let Command::Scrub(scrub) = &arguments.command {
         return exit_code(print_scrubbed(scrub, arguments.common.json));
     }
-    let config = match configuration(&arguments.common) {
+    let config = match configuration(&arguments) {
         Ok(config) => config,
         Err(error) => {
             complain(&error);
@@ -133,15 +133,21 @@ fn forbid_core_dumps() -> rustix::io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(allowed), maximum: Some(allowed) })
 }
 
-fn configuration(arguments: &CommonArguments) -> Result<RelayConfig, ConfigError> {
-    let data_dir = arguments.data_dir.as_ref().map(|directory| Override {
+fn configuration(arguments: &Arguments) -> Result<RelayConfig, ConfigError> {
+    let CommonArguments { config, data_dir, .. } = &arguments.common;
+    let data_dir = data_dir.as_ref().map(|directory| Override {
         flag: "--data-dir",
         key: "data_dir",
         value: toml::Value::String(directory.display().to_string()),
     });
-    let sources =
-        Sources::of_process(arguments.config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect());
-    load(&sources)
+    let sources = Sources::of_process(config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect());
+    let needs_certificate = matches!(arguments.command, Command::Run | Command::CheckConfig);
+    load_with(&sources, |config: &RelayConfig| if needs_certificate { check_certificate(config) } else { Ok(()) })
+}
+
+fn check_certificate(config: &RelayConfig) -> Result<(), InvalidValue> {
+    let fault = |error: TlsError| InvalidValue::new(error.key(), reason(&error));
+    Certificates::of_config(&config.tls).map(|_| ()).map_err(fault)
 }
 
 fn execute(arguments: Arguments, config: RelayConfig) -> anyhow::Result<()> {
@@ -171,7 +177,6 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn check_config(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
-    Certificates::of_config(&config.tls)?;
     if json {
         return print_json(&serde_json::json!({ "valid": true, "config": config }));
     }

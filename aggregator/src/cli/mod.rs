@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use picket_common::config::{Override, Sources, Span, load};
+use picket_common::config::{Override, Sources, Span, load_with};
 use picket_common::error_text::reason;
 use picket_common::ids::{PublicKey, RelayId};
 use picket_common::telemetry::init_logs;
@@ -231,7 +231,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("can't start the runtime"), 1),
     };
-    let config = match configuration(&cli.common) {
+    let config = match configuration(&cli) {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_CONFIG),
     };
@@ -247,14 +247,19 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn configuration(args: &CommonArgs) -> anyhow::Result<AggregatorConfig> {
+fn configuration(cli: &Cli) -> anyhow::Result<AggregatorConfig> {
+    let args = &cli.common;
     let data_dir = args.data_dir.as_ref().map(|path| Override {
         flag: "--data-dir",
         key: "data_dir",
         value: toml::Value::String(path.display().to_string()),
     });
     let sources = Sources::of_process(args.config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect());
-    Ok(load(&sources)?)
+    // The others may be answered by a serving aggregator, whatever became of its files.
+    let needs_library = matches!(cli.command, Command::Init { .. } | Command::Serve | Command::CheckConfig);
+    let surroundings =
+        |config: &AggregatorConfig| if needs_library { config.clickhouse.check_library() } else { Ok(()) };
+    Ok(load_with(&sources, surroundings)?)
 }
 
 /// How to serve what a command with these arguments prepared.

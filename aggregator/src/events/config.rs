@@ -53,4 +53,41 @@ impl ClickHouseConfig {
         }
         Ok(())
     }
+
+    /// Looks for the library where one is named for the built-in engine.
+    ///
+    /// # Errors
+    /// The key, if there is no such file.
+    pub fn check_library(&self) -> Result<(), InvalidValue> {
+        if self.url != EMBEDDED || self.library.as_os_str().is_empty() || self.library.is_file() {
+            return Ok(());
+        }
+        let problem = format!(
+            "there is no file {}; expected the path of libchdb.so, or nothing to look in the standard places",
+            self.library.display()
+        );
+        Err(InvalidValue::new("clickhouse.library", problem))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_named_must_be_there_for_the_built_in_engine() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let missing = PathBuf::from("/nowhere/libchdb.so");
+        let with = |library| ClickHouseConfig { library, ..ClickHouseConfig::default() };
+        assert_eq!(with(missing.clone()).check_library().unwrap_err().key, "clickhouse.library");
+        assert_eq!(with(std::env::temp_dir()).check_library().unwrap_err().key, "clickhouse.library");
+        for config in [
+            with(PathBuf::new()),
+            with(file.path().to_owned()),
+            ClickHouseConfig { url: "http://clickhouse:8123".to_owned(), ..with(missing) },
+        ] {
+            config.check_library().unwrap();
+        }
+    }
 }

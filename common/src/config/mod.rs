@@ -114,6 +114,17 @@ impl Sources {
 /// # Errors
 /// [`ConfigError`] for the first fault found: unreadable file, syntax, unknown key, wrong type, refused value.
 pub fn load<T: DeserializeOwned + Validate>(sources: &Sources) -> Result<T, ConfigError> {
+    load_with(sources, |_| Ok(()))
+}
+
+/// Reads a configuration, checks it, and then asks `surroundings`: what it names, such as files, may not be there.
+///
+/// # Errors
+/// As [`load`]; what `surroundings` refuses is told like a refused value.
+pub fn load_with<T: DeserializeOwned + Validate>(
+    sources: &Sources,
+    surroundings: impl FnOnce(&T) -> Result<(), InvalidValue>,
+) -> Result<T, ConfigError> {
     let (mut table, mut origins) = match &sources.file {
         Some(path) => from_file::<T>(path)?,
         None => (Table::new(), Origins::default()),
@@ -130,7 +141,10 @@ pub fn load<T: DeserializeOwned + Validate>(sources: &Sources) -> Result<T, Conf
         origin: "configuration".to_owned(),
         problem: error.message().to_owned(),
     })?;
-    loaded.validate().map_err(|fault| invalid(&origins, &fault.key, format!("{}: {}", fault.key, fault.problem)))?;
+    loaded
+        .validate()
+        .and_then(|()| surroundings(&loaded))
+        .map_err(|fault| invalid(&origins, &fault.key, format!("{}: {}", fault.key, fault.problem)))?;
     Ok(loaded)
 }
 

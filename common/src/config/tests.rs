@@ -111,6 +111,15 @@ fn a_text_that_looks_like_a_number_stays_text_where_text_is_wanted() {
 }
 
 #[test]
+fn what_a_file_names_and_is_not_there_is_told_like_a_refused_value() {
+    let written = file("workers = 2\nlisten = 'nowhere'\n");
+    let sources = sources(Some(&written), &[], vec![]);
+    let looked =
+        load_with(&sources, |sample: &Sample| Err(InvalidValue::new("listen", format!("no {}", sample.listen))));
+    assert_eq!(looked.unwrap_err().to_string(), format!("{}:2: listen: no nowhere", written.0.path().display()));
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let missing = Sources { file: Some("/nonexistent/relay.toml".into()), ..Sources::default() };
     assert!(load::<Sample>(&missing).unwrap_err().to_string().contains("/nonexistent/relay.toml"));

@@ -12,11 +12,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::TlsConfig;
 
+/// The configuration key that names the certificate's file.
+const CERTIFICATE: &str = "tls.certificate";
+/// The configuration key that names the private key's file.
+const KEY: &str = "tls.key";
+
 /// Why there is no certificate to use.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read.
-    #[error("can't read {path} ({key}): {source}")]
+    #[error("can't read {path}: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -26,7 +31,7 @@ pub enum TlsError {
         source: std::io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{path} ({key}) is not usable: expected {expected} in PEM: {source}")]
+    #[error("{path} is not usable: expected {expected} in PEM: {source}")]
     NotPem {
         /// The file.
         path: PathBuf,
@@ -47,6 +52,17 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
+}
+
+impl TlsError {
+    /// The configuration key that names the file at fault; that of the certificate where the two don't fit.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Unreadable { key, .. } | Self::NotPem { key, .. } => key,
+            Self::NoPair { .. } => CERTIFICATE,
+        }
+    }
 }
 
 /// When to read the files again.
@@ -121,8 +137,6 @@ fn stamp(path: &Path) -> Stamp {
 }
 
 fn load(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
-    const CERTIFICATE: &str = "tls.certificate";
-    const KEY: &str = "tls.key";
     let not_pem = |path: &Path, key, expected| {
         let path = path.to_owned();
         move |source| TlsError::NotPem { path, key, expected, source }
