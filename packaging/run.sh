@@ -7,7 +7,7 @@
 # What it promises:
 #   - when it ends, for whatever reason but SIGKILL, both processes have ended;
 #   - it says "running" only if the processes that it started are those that answer;
-#   - a step that fails ends the run, and the reason is on stderr;
+#   - a step that fails ends the run, and the reason is on stderr; a stop that was asked for (Ctrl-C, SIGTERM) ends it with 0;
 #   - one run at a time for a directory: $RUN/lock is held by this script and by both processes, so it is free only when
 #     all three are gone.
 
@@ -162,8 +162,8 @@ EOF
 # One way out: whatever ends the script runs `stop` once.
 trap stop EXIT
 trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'exit 0' INT
+trap 'exit 0' TERM
 
 say "preparing $RUN"
 init=$(aggregator init --json) || fail 'init failed, for the reason above'
@@ -216,6 +216,10 @@ Paste this into another terminal to send an error, then reload the page:
 or use any Sentry SDK:  pip install sentry-sdk, then
 
   python3 -c 'import sentry_sdk; sentry_sdk.init("$dsn"); 1 / 0'
+
+Commands for this system, such as a list of its issues:
+
+  $BIN/picket-aggregator --config $RUN/aggregator.toml issues list
 
 Ctrl-C stops both.
 EOF

@@ -203,7 +203,7 @@ fn with_defaults(mut event: Map<String, Value>, mechanism: Option<&str>) -> Map<
         };
         let exception = json!({
             "type": kind,
-            "value": "native crash, its stacks are in the attached report",
+            "value": "native crash; its stacks are in the crash report, which is not stored yet",
             "mechanism": { "type": mechanism, "handled": false, "synthetic": true },
         });
         event.insert("exception".to_owned(), json!({ "values": [exception] }));

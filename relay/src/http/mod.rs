@@ -51,7 +51,7 @@ mod upload;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::{Response, StatusCode, Uri};
 use axum::{Router, middleware};
 use picket_common::timestamp::Timestamp;
 use tower_http::compression::CompressionLayer;
@@ -145,8 +145,24 @@ impl Server {
     }
 }
 
-async fn not_found() -> Response<Body> {
-    answer::error(StatusCode::NOT_FOUND, "no such endpoint: a trailing slash may be missing", &["not_found"])
+async fn not_found(uri: Uri) -> Response<Body> {
+    let detail =
+        if lacks_slash(uri.path()) { "no such endpoint: the trailing slash is missing" } else { "no such endpoint" };
+    answer::error(StatusCode::NOT_FOUND, detail, &["not_found"])
+}
+
+/// Whether a path with a slash at its end is one of ours.
+fn lacks_slash(path: &str) -> bool {
+    let segments: Vec<_> = path.strip_prefix("/api/").unwrap_or_default().split('/').collect();
+    matches!(
+        segments.as_slice(),
+        ["store"]
+            | ["0", "relays", "live"]
+            | ["relay", "healthcheck", "live" | "ready"]
+            | [_, "envelope" | "store" | "security" | "csp-report" | "nel"]
+            | [_, "unreal", _]
+            | [_, "events", _, "attachments"]
+    )
 }
 
 async fn method_not_allowed() -> Response<Body> {

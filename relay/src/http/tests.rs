@@ -365,6 +365,32 @@ async fn every_path_and_method_answers_with_an_error_body() {
 }
 
 #[tokio::test]
+async fn a_missing_slash_is_named_where_one_would_help() {
+    let relay = relay();
+    for path in [
+        "/api/store",
+        "/api/7/envelope",
+        "/api/7/store",
+        "/api/7/security",
+        "/api/7/csp-report",
+        "/api/7/nel",
+        "/api/7/unreal/key",
+        "/api/7/events/id/attachments",
+        "/api/relay/healthcheck/live",
+        "/api/relay/healthcheck/ready",
+        "/api/0/relays/live",
+    ] {
+        let answer = relay.send(Method::DELETE, path, &[], "").await;
+        assert!(answer.status == 404 && String::from_utf8_lossy(&answer.body).contains("slash"), "{path}");
+        assert_eq!(relay.send(Method::DELETE, &format!("{path}/"), &[], "").await.status, 405, "{path}/");
+    }
+    for path in ["/", "/api/", "/api", "/api/7/novelty/", "/api/7/novelty", "/nope/7/envelope"] {
+        let answer = relay.send(Method::POST, path, &[], "").await;
+        assert!(answer.status == 404 && !String::from_utf8_lossy(&answer.body).contains("slash"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn repeated_slashes_are_folded_and_the_query_is_kept() {
     let relay = relay();
     let answer = relay.send(Method::POST, &format!("//api//7///store/?sentry_key={KEY}&x=a//b"), &[], "{}").await;

@@ -33,3 +33,22 @@ async fn a_check_in_that_says_nothing_is_refused_with_what_was_expected() {
         assert_eq!((answer.status, answer.cause().as_str()), (status, cause), "{query} {body}");
     }
 }
+
+#[tokio::test]
+async fn each_check_in_ends_stored_or_counted() {
+    let relay = relay();
+    for (query, status, reason) in [
+        ("", 400, Some("invalid_check_in")),
+        ("?status=ok&check_in_id=zz", 202, Some("invalid_check_in_id")),
+        ("?status=nope", 202, None),
+    ] {
+        let answer = relay.send(Method::GET, &format!("/api/7/cron/nightly/{KEY}/{query}"), &[], "").await;
+        assert_eq!(answer.status, status, "{query}");
+        let counted: Vec<_> =
+            relay.counted().into_iter().map(|(.., outcome, reason, quantity)| (outcome, reason, quantity)).collect();
+        let expected: Vec<_> = reason.map(|reason| (Outcome::Invalid, reason.to_owned(), 1)).into_iter().collect();
+        assert_eq!(counted, expected, "{query}");
+    }
+    let stored = relay.spooled();
+    assert_eq!((stored.len(), &event_of(&stored[0])["status"]), (1, &serde_json::json!("unknown")));
+}
