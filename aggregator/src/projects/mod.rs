@@ -1,4 +1,4 @@
-//! Projects, their keys ([`keys`]) and settings ([`settings`]), and the configuration snapshot that relays get of them.
+//! Projects, their keys (`keys`) and settings (`settings`), and the configuration snapshot that relays get of them.
 //!
 //! Every change raises the revision in the same transaction and then publishes a new snapshot to whoever watches.
 

@@ -63,7 +63,7 @@ pub const MEMORY_BYTES: usize = 256 * 1024;
 
 /// What all crashes together may be decoded into: one that was made to grow leaves room for dozens of usual ones, which take less
 /// than a mebibyte each.
-const DECODING_BYTES: usize = 64 * 1024 * 1024;
+const DECODING_BYTES: usize = 48 * 1024 * 1024;
 
 /// The budget for what crashes are decoded into.
 #[must_use]
