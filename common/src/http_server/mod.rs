@@ -2,11 +2,11 @@
 //!
 //! # Invariants
 //! 1. At most [`HttpLimits::max_connections`] connections are served, and one more is held that waits for a place. When all are taken,
-//!    the longest idle give way to new clients, then those whose requests dawdle ([`seats`]); the rest waits in the kernel's queue.
+//!    the longest idle give way to new clients, then those whose requests dawdle (`seats`); the rest waits in the kernel's queue.
 //! 2. A head that does not come within [`HttpLimits::header_timeout`] closes its connection; so does an idle one, and a handshake
 //!    that takes longer.
-//! 3. A connection that waits, for its first byte or for the next head, takes about 3 KB and no buffers ([`connection`]); all unfinished
-//!    heads together take a bounded number of bytes ([`head`]). One that speaks buffers at most [`HttpLimits::max_head_bytes`] of what
+//! 3. A connection that waits, for its first byte or for the next head, takes about 3 KB and no buffers (`connection`); all unfinished
+//!    heads together take a bounded number of bytes (`head`). One that speaks buffers at most [`HttpLimits::max_head_bytes`] of what
 //!    it reads, and as much of what it writes; what handlers keep and what TLS keeps (some 50 KiB) comes on top.
 //! 4. An answer is not destroyed by what its client still sends: the rest of a body that no handler reads is read and thrown away
 //!    ([`RequestBody`]), and a connection closes its sending half before the other (`spoken`).

@@ -1,7 +1,7 @@
 //! The built-in rules, whose ids begin with `@`.
 //!
 //! A plain id (`@email`) stands for one of its family (`@email:replace`). The families are those that existing Sentry
-//! configurations use; those under [`OWN`] are Picket's, and what the strict profile is made of.
+//! configurations use; those under `OWN` are Picket's, and what the strict profile is made of.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};

@@ -7,7 +7,7 @@
 //!                                       the relay walks an event with them (picket-relay, scrub)
 //! ```
 //!
-//! Here because both sides need it: the aggregator checks what operators set ([`validate`]), the relay applies it ([`compile`]).
+//! Here because both sides need it: the aggregator checks what operators set ([`validate`]), the relay applies it ([`compile()`]).
 //! What lives here: the form of the settings, selectors, rules, the built-in rules, the detectors that find things in a
 //! text, and rules over bytes ([`attachment`], [`minidump`]). What does not: events and the walk over them.
 //!

@@ -4,7 +4,7 @@
 //! spool state "quotas": {"relays": n, "leases": [{"bucket", "lease", "margin"}], "baselines": [[project, baseline]]}
 //! ```
 //!
-//! - Written [`WRITE_INTERVAL`] after a change and when the relay stops; not synced, because a share of a quota is not worth an
+//! - Written `WRITE_INTERVAL` after a change and when the relay stops; not synced, because a share of a quota is not worth an
 //!   fsync. A process that is killed loses what it admitted since; `margin` says how much that will have been, judging by the
 //!   interval before, and counts as used at the next start.
 //! - One task, owned by `run`; it has no queue, and reads the table as it is when its time has come.

@@ -10,7 +10,7 @@
 //! - a span that a rule (or the SDK, or a cut) has replaced is never looked at nor changed by a later rule, unless a rule
 //!   replaces the text as a whole;
 //! - where a span was replaced by nothing, what stood before it and after it is not read as one: the place stays a border;
-//! - a second run over text and remarks changes nothing: rules run until none finds anything, [`PASSES_MAX`] times at most;
+//! - a second run over text and remarks changes nothing: rules run until none finds anything, `PASSES_MAX` times at most;
 //! - remarks are in the order of their spans; those on the value as a whole come first and stay as they were.
 //!
 //! What it does not do: choose rules, look at keys, or remove values other than texts.
