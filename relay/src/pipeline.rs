@@ -16,6 +16,7 @@ use std::sync::Arc;
 use picket_common::envelope::Envelope;
 use picket_common::ids::{EventId, ProjectId};
 use picket_common::outcome::OutcomeCount;
+use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::blob::{self, BlobError};
@@ -37,6 +38,10 @@ use crate::{filter, limit, normalise, quota, scrub};
 /// what an async thread may be kept for.
 const BLOCKING_ABOVE_BYTES: usize = 1024 * 1024;
 
+/// Blobs that are read, scrubbed and spooled at once; each takes some megabytes of memory on the way, and the disk, which they share,
+/// is not faster with more.
+const BLOBS_AT_ONCE: usize = 2;
+
 /// The stages with what they need.
 #[derive(Clone)]
 pub struct Pipeline {
@@ -46,6 +51,8 @@ pub struct Pipeline {
     spool: Spool,
     outcomes: Outcomes,
     random: Random,
+    /// Turns of blobs on their way from staging into the spool.
+    blob_turns: Arc<Semaphore>,
 }
 
 impl Pipeline {
@@ -53,7 +60,8 @@ impl Pipeline {
     #[must_use]
     pub fn new(limits: LimitsConfig, quotas: Quotas, spool: Spool, outcomes: Outcomes, random: Random) -> Self {
         let rates = Rates::new(&limits.rates);
-        Self { limits: Arc::new(limits), rates, quotas, spool, outcomes, random }
+        let blob_turns = Arc::new(Semaphore::new(BLOBS_AT_ONCE));
+        Self { limits: Arc::new(limits), rates, quotas, spool, outcomes, random, blob_turns }
     }
 
     /// The rates that the HTTP layer asks before it reads a body.
@@ -159,6 +167,8 @@ impl Pipeline {
             return Err(append_refusal(AppendError::Full));
         }
         for blob in blobs {
+            // Never closed. What waits for its turn lies on disk.
+            let _turn = self.blob_turns.acquire().await;
             let reference = blob::append(&self.spool, &record.header, blob, self.random).await.map_err(blob_refusal)?;
             record.header.blobs.push(reference);
         }

@@ -23,8 +23,8 @@ use uuid::Uuid;
 /// Most memory that the relay may ever have resident here.
 const MEMORY_BOUND: u64 = 200 * 1024 * 1024;
 /// The same while crashes are decoded: that has a budget of 48 MiB of its own, each of eight attackers a decompressor, and the allocator
-/// gives back what was freed when it likes. Seen were 261 to 303 MiB; without bounds a single one of the requests takes more.
-const CRASHES_MEMORY_BOUND: u64 = MEMORY_BOUND + 150 * 1024 * 1024;
+/// gives back what was freed when it likes. Seen were 231 to 264 MiB; without bounds a single one of the requests takes more.
+const CRASHES_MEMORY_BOUND: u64 = MEMORY_BOUND + 100 * 1024 * 1024;
 /// Longest that another client may wait, with a debug build on two busy cores.
 const BYSTANDER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the answer to a bomb may take: inflating up to the limit, in a debug build.

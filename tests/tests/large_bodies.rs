@@ -19,9 +19,9 @@ const MIB: usize = 1024 * 1024;
 const DUMP_BYTES: usize = 200 * MIB;
 const UPLOADS: usize = 4;
 /// What the relay may take at its peak, with four such dumps under way: its idle 40 MiB, for each upload the pieces that are
-/// read, sealed, scrubbed and spooled (about 10 MiB), the spool's queue of 32 MiB, batches in flight and what the database and
-/// the allocator keep. Seen were 164 to 205 MiB with a debug build; one dump held whole would be over it.
-const MEMORY_BOUND: u64 = 240 * MIB as u64;
+/// read, sealed, scrubbed and spooled (about 10 MiB), the spool's queue of 32 MiB and what the database buffers. A quarter of
+/// one dump more than all of that.
+const MEMORY_BOUND: u64 = 192 * MIB as u64;
 /// For uploads on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(240);
 const KILLS: u32 = 6;

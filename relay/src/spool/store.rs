@@ -39,11 +39,11 @@ pub(super) const STATE_NEXT: &[u8] = b"next_sequence";
 pub(super) const STATE_QUARANTINE: &[u8] = b"quarantine";
 
 /// One memtable of payloads; a flush writes one blob file of about this size. At 9 MB/s of compressed events it fills
-/// about once a second.
-const BATCHES_WRITE_BUFFER: usize = 8 * 1024 * 1024;
+/// about twice a second.
+const BATCHES_WRITE_BUFFER: usize = 4 * 1024 * 1024;
 const SMALL_WRITE_BUFFER: usize = 1024 * 1024;
 /// All memtables of all column families together.
-const ALL_WRITE_BUFFERS: usize = 24 * 1024 * 1024;
+const ALL_WRITE_BUFFERS: usize = 12 * 1024 * 1024;
 /// Headers are read in order and payloads once, so a cache gains next to nothing.
 const BLOCK_CACHE: usize = 4 * 1024 * 1024;
 /// Replayed at open in well under a second.

@@ -36,7 +36,7 @@ impl Default for UplinkConfig {
             connect_timeout: Span::secs(10),
             reply_timeout: Span::secs(30),
             max_in_flight_batches: 16,
-            max_in_flight_bytes: ByteSize::mib(16),
+            max_in_flight_bytes: ByteSize::mib(8),
             statistics_interval: Span::secs(5),
             backoff_min: Span::millis(200),
             backoff_max: Span::secs(30),
