@@ -43,6 +43,10 @@ use super::request::Parameters;
 use super::statement::Statement;
 use super::{Credentials, multipart};
 
+/// How much of a refused request's body is still read, and for how long: enough for a statement and a small insert.
+const REFUSED_BYTES_MAX: usize = 1 << 20;
+const REFUSED_READ_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a TCP client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -177,17 +181,20 @@ impl HttpService {
     }
 
     async fn answer(&self, request: Request<Incoming>, access: &Access) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         if head.method == Method::GET && (head.uri.path() == "/ping" || head.uri.query().is_none()) {
             return Response::new(Full::from("Ok.\n"));
         }
-        match self.run(&head, body, access).await {
+        match self.run(&head, &mut body, access).await {
             Ok(answer) => success(answer),
-            Err(refusal) => failure(refusal),
+            Err(refusal) => {
+                read_out(body).await;
+                failure(refusal)
+            }
         }
     }
 
-    async fn run(&self, head: &Parts, body: Incoming, access: &Access) -> Result<Answer, Refusal> {
+    async fn run(&self, head: &Parts, body: &mut Incoming, access: &Access) -> Result<Answer, Refusal> {
         let mut parameters = Parameters::from_head(head)?;
         if !access.admits(&parameters) {
             return Err(Refusal::wrong_credentials());
@@ -211,7 +218,7 @@ impl HttpService {
         Ok(self.queue.run(query).await?)
     }
 
-    async fn read(&self, mut body: Incoming) -> Result<Vec<Bytes>, Refusal> {
+    async fn read(&self, body: &mut Incoming) -> Result<Vec<Bytes>, Refusal> {
         let mut chunks = Vec::new();
         let mut length = 0;
         while let Some(frame) = body.frame().await {
@@ -273,6 +280,22 @@ fn concat(mut chunks: Vec<Bytes>) -> Bytes {
         1 => chunks.remove(0),
         _ => Bytes::from(chunks.concat()),
     }
+}
+
+/// Reads what is left of the body of a refused request. A connection that is closed with unread bytes is reset, and a
+/// reset can overtake the answer: the client would see a broken connection instead of the reason.
+async fn read_out(mut body: Incoming) {
+    let reading = async {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, Bytes::len);
+            if length > REFUSED_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // Late or not, the answer goes out now.
+    let _ = tokio::time::timeout(REFUSED_READ_TIMEOUT, reading).await;
 }
 
 fn success(answer: Answer) -> Response<Full<Bytes>> {
