@@ -18,6 +18,7 @@ fn batch(first: u64, last: u64) -> (BatchHeader, Bytes) {
         raw_bytes: 10_000,
         payload_bytes: 10_000,
         crc32c: crc32c::crc32c(&payload),
+        is_tombstone: false,
     };
     (header, payload)
 }

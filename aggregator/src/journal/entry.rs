@@ -125,6 +125,7 @@ mod tests {
             raw_bytes: 10,
             payload_bytes: payload.len() as u64,
             crc32c: crc32c::crc32c(payload),
+            is_tombstone: false,
         };
         let value = encode(77, &header, payload).unwrap();
         (header, Bytes::from(value))

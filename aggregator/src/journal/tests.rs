@@ -45,6 +45,7 @@ fn batch(first: u64, last: u64) -> (BatchHeader, Bytes) {
         raw_bytes: 10_000,
         payload_bytes: payload.len() as u64,
         crc32c: crc32c::crc32c(&payload),
+        is_tombstone: false,
     };
     (header, payload)
 }

@@ -143,6 +143,7 @@ mod tests {
             raw_bytes,
             payload_bytes: 0,
             crc32c: 0,
+            is_tombstone: false,
         };
         JournalEntry { position: JournalPosition::new(position), header, payload: Bytes::new() }
     }

@@ -19,6 +19,10 @@ pub struct BatchHeader {
     pub payload_bytes: u64,
     /// CRC-32C of the zstd frame.
     pub crc32c: u32,
+    /// Nothing of these sequences will ever be sent: the relay dropped the records by its retention or set them aside, and
+    /// counted them there. The payload is empty; the aggregator notes the sequences as stored, so that they leave no gap.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tombstone: bool,
 }
 
 /// A header contradicts itself.
@@ -36,10 +40,13 @@ impl BatchHeader {
     /// Checks what can be checked without the payload.
     ///
     /// # Errors
-    /// [`InvalidBatchHeader`] if the sequences are not a range from 1 up, or a size is over its bound.
+    /// [`InvalidBatchHeader`] if the sequences are not a range from 1 up, a size is over its bound, or a tombstone has a payload.
     pub const fn validate(&self) -> Result<(), InvalidBatchHeader> {
         if self.first.get() == 0 || self.last.get() < self.first.get() {
             return Err(InvalidBatchHeader("first and last are no range of sequences"));
+        }
+        if self.is_tombstone && (self.payload_bytes > 0 || self.raw_bytes > 0) {
+            return Err(InvalidBatchHeader("a tombstone has no payload"));
         }
         if self.payload_bytes > super::MAX_BATCH_PAYLOAD as u64 {
             return Err(InvalidBatchHeader("payload_bytes is over the bound"));
@@ -103,6 +110,7 @@ mod tests {
             raw_bytes: 10,
             payload_bytes: 5,
             crc32c: 0,
+            is_tombstone: false,
         }
     }
 
@@ -113,6 +121,16 @@ mod tests {
         assert!(header(5, 4).validate().is_err());
         assert!(BatchHeader { payload_bytes: u64::MAX, ..header(1, 1) }.validate().is_err());
         assert!(BatchHeader { raw_bytes: u64::MAX, ..header(1, 1) }.validate().is_err());
+        assert!(BatchHeader { is_tombstone: true, ..header(1, 1) }.validate().is_err());
+        let tombstone = BatchHeader { is_tombstone: true, raw_bytes: 0, payload_bytes: 0, ..header(1, 9) };
+        assert!(tombstone.validate().is_ok());
+    }
+
+    #[test]
+    fn a_header_of_an_older_relay_is_no_tombstone() {
+        let json = serde_json::to_string(&header(1, 2)).unwrap();
+        assert!(!json.contains("tombstone"));
+        assert_eq!(serde_json::from_str::<BatchHeader>(&json).unwrap(), header(1, 2));
     }
 
     #[test]

@@ -295,6 +295,7 @@ impl Worker {
             raw_bytes: self.encoder.raw.len() as u64,
             payload_bytes: self.encoder.payload.len() as u64,
             crc32c: crc32c::crc32c(&self.encoder.payload),
+            is_tombstone: false,
         }
     }
 

@@ -235,6 +235,7 @@ impl RelaySession {
             raw_bytes: 100_000,
             payload_bytes: payload.len() as u64,
             crc32c: crc32c::crc32c(&payload),
+            is_tombstone: false,
         };
         (header, payload)
     }

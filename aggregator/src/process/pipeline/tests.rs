@@ -42,6 +42,7 @@ fn entry(position: u64, records: &[Record]) -> JournalEntry {
         raw_bytes: raw.len() as u64,
         payload_bytes: payload.len() as u64,
         crc32c: 0,
+        is_tombstone: false,
     };
     JournalEntry { position: JournalPosition::new(position), header, payload: Bytes::from(payload) }
 }
