@@ -3,12 +3,13 @@
 //! `packaging/aggregator.toml` documents every key; a test keeps the two equal.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use picket_common::config::{InvalidValue, Validate};
 use picket_common::telemetry::LogConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::database::DatabaseLocation;
 use crate::events::config::ClickHouseConfig;
 use crate::intake::config::LinkConfig;
 use crate::journal::config::JournalConfig;
@@ -57,7 +58,8 @@ pub struct AggregatorConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// `sqlite`: a file in the data directory.
+    /// `sqlite`: a file in the data directory. Or `postgres://user:password@host:port/database`, which several aggregators may
+    /// share.
     pub url: String,
 }
 
@@ -121,9 +123,8 @@ impl Validate for AggregatorConfig {
                 return Err(InvalidValue::new("link_advertise", format!("expected host:port, found {address:?}")));
             }
         }
-        if self.database.url != "sqlite" {
-            return Err(InvalidValue::new("database.url", "only \"sqlite\" is supported in this version"));
-        }
+        DatabaseLocation::parse(&self.database.url, Path::new(""))
+            .map_err(|problem| InvalidValue::new("database.url", problem))?;
         self.log.filter().map_err(|error| InvalidValue::new("log.level", error.to_string()))?;
         self.link.validate()?;
         self.journal.validate()?;

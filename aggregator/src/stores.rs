@@ -7,7 +7,7 @@ use picket_common::timestamp::Timestamp;
 use crate::accounts::{AccountError, Accounts};
 use crate::config::AggregatorConfig;
 use crate::data_dir::{DataDirError, LockedDataDir};
-use crate::database::{Database, DatabaseError};
+use crate::database::{Database, DatabaseError, DatabaseLocation};
 use crate::events::{EventsError, EventsStore};
 use crate::fleet::{Authority, AuthorityError, Fleet, FleetError};
 use crate::journal::JournalError;
@@ -62,7 +62,9 @@ impl Registry {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let authority = Authority::open_or_create(&directory.authority(), now)?;
-        let database = Database::open(&directory.database()).await?;
+        let location = DatabaseLocation::parse(&config.database.url, &directory.database());
+        let location = location.map_err(DatabaseError::Location)?;
+        let database = Database::connect(&location).await?;
         let projects = Projects::open(&database, &config.relay_url).await?;
         let accounts = Accounts::new(&database);
         let fleet = Fleet::new(database.pool().clone(), Arc::new(authority));

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use picket_common::timestamp::Timestamp;
 use sha2::{Digest, Sha256};
-use sqlx::{Row, SqlitePool};
+use sqlx::Row;
 use uuid::Uuid;
 
-use crate::database::{Database, DatabaseError};
+use crate::database::{Database, DatabaseError, Pool};
 
 /// How long a page session lasts after the login.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -105,7 +105,7 @@ pub struct ApiToken {
 /// Users, sessions and tokens.
 #[derive(Debug, Clone)]
 pub struct Accounts {
-    pool: SqlitePool,
+    pool: Pool,
 }
 
 impl Accounts {

@@ -32,12 +32,13 @@ use std::time::Duration;
 use picket_common::ids::RelayId;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::join::{JoinRequest, JoinToken};
-use sqlx::SqlitePool;
 use tokio::sync::watch;
 use tracing::info;
 
 pub use authority::{Authority, AuthorityError};
 pub use registry::RelayRow;
+
+use crate::database::Pool;
 
 /// Why the fleet can't do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +120,7 @@ pub enum Revocation {
 /// The authority, the tokens and the registry of one installation. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Fleet {
-    pool: SqlitePool,
+    pool: Pool,
     authority: Arc<Authority>,
     /// Raised with each revocation in this process, so that intake need not wait for its next look at the registry.
     revocations: Arc<watch::Sender<u64>>,
@@ -130,7 +131,7 @@ pub struct Fleet {
 impl Fleet {
     /// Joins the database and the authority. Works the same in a serving process and in a command on a stopped one.
     #[must_use]
-    pub fn new(pool: SqlitePool, authority: Arc<Authority>) -> Self {
+    pub fn new(pool: Pool, authority: Arc<Authority>) -> Self {
         Self { pool, authority, revocations: Arc::new(watch::Sender::new(0)) }
     }
 
@@ -142,7 +143,7 @@ impl Fleet {
 
     /// The database, for tests that look behind the functions here.
     #[cfg(test)]
-    pub(crate) const fn pool(&self) -> &SqlitePool {
+    pub(crate) const fn pool(&self) -> &Pool {
         &self.pool
     }
 

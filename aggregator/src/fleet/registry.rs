@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use picket_common::ids::RelayId;
 use picket_common::timestamp::Timestamp;
 use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::Row;
 
 use super::tokens::millis;
 use super::{FleetError, Revocation};
+use crate::database::{Connection, DatabaseRow, Pool};
 
 /// Longest name, host name or version that is kept; longer ones are cut.
 const MAX_TEXT_CHARS: usize = 100;
@@ -48,7 +48,7 @@ pub(super) struct Newcomer<'a> {
 
 /// Adds a relay within the caller's transaction; returns the name it got.
 pub(super) async fn register(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     newcomer: &Newcomer<'_>,
     now: Timestamp,
 ) -> Result<String, sqlx::Error> {
@@ -70,11 +70,7 @@ pub(super) async fn register(
 }
 
 /// The wanted name, else the host's, else `relay-N`; with a number behind it where another relay has it.
-async fn free_name(
-    connection: &mut SqliteConnection,
-    wanted: Option<String>,
-    hostname: &str,
-) -> Result<String, sqlx::Error> {
+async fn free_name(connection: &mut Connection, wanted: Option<String>, hostname: &str) -> Result<String, sqlx::Error> {
     let wanted = wanted.filter(|name| !name.is_empty());
     let base = match wanted {
         Some(name) => name,
@@ -105,19 +101,19 @@ fn presentable(text: &str) -> String {
 
 const COLUMNS: &str = "id, name, hostname, version, created_at, certificate_not_after, last_seen_at, revoked_at";
 
-pub(super) async fn list(pool: &SqlitePool) -> Result<Vec<RelayRow>, FleetError> {
+pub(super) async fn list(pool: &Pool) -> Result<Vec<RelayRow>, FleetError> {
     let statement = format!("SELECT {COLUMNS} FROM relays ORDER BY created_at, id");
     let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(pool).await?;
     rows.iter().map(read_row).collect()
 }
 
-pub(super) async fn find(pool: &SqlitePool, relay_id: RelayId) -> Result<Option<RelayRow>, FleetError> {
+pub(super) async fn find(pool: &Pool, relay_id: RelayId) -> Result<Option<RelayRow>, FleetError> {
     let statement = format!("SELECT {COLUMNS} FROM relays WHERE id = $1");
     let row = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(relay_id.to_string()).fetch_optional(pool).await?;
     row.as_ref().map(read_row).transpose()
 }
 
-fn read_row(row: &SqliteRow) -> Result<RelayRow, FleetError> {
+fn read_row(row: &DatabaseRow) -> Result<RelayRow, FleetError> {
     let id: String = row.try_get("id")?;
     let at = |column: &'static str| -> Result<Option<Timestamp>, FleetError> {
         let millis: Option<i64> = row.try_get(column)?;
@@ -138,7 +134,7 @@ fn read_row(row: &SqliteRow) -> Result<RelayRow, FleetError> {
     })
 }
 
-pub(super) async fn revoke(pool: &SqlitePool, relay_id: RelayId, now: Timestamp) -> Result<Revocation, FleetError> {
+pub(super) async fn revoke(pool: &Pool, relay_id: RelayId, now: Timestamp) -> Result<Revocation, FleetError> {
     let revoked = sqlx::query("UPDATE relays SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
         .bind(millis(now))
         .bind(relay_id.to_string())
@@ -153,13 +149,13 @@ pub(super) async fn revoke(pool: &SqlitePool, relay_id: RelayId, now: Timestamp)
     }
 }
 
-pub(super) async fn allowed(pool: &SqlitePool) -> Result<HashSet<RelayId>, FleetError> {
+pub(super) async fn allowed(pool: &Pool) -> Result<HashSet<RelayId>, FleetError> {
     let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM relays WHERE revoked_at IS NULL").fetch_all(pool).await?;
     ids.into_iter().map(|id| id.parse().map_err(|_| FleetError::Unreadable { what: "id", relay: id.clone() })).collect()
 }
 
 pub(super) async fn touch(
-    pool: &SqlitePool,
+    pool: &Pool,
     relay_id: RelayId,
     version: Option<&str>,
     now: Timestamp,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use picket_common::timestamp::Timestamp;
 use sha2::{Digest, Sha256};
-use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{FleetError, JoinError};
+use crate::database::{Connection, Pool};
 
 /// Longest life of a token. It is meant to be used in the same hour; a month is for machines that are being shipped.
 pub(super) const MAX_TTL: Duration = Duration::from_secs(31 * 24 * 60 * 60);
@@ -22,7 +22,7 @@ pub(super) struct Created {
 
 /// Stores a token whose secret is `random`.
 pub(super) async fn create(
-    pool: &SqlitePool,
+    pool: &Pool,
     name: Option<&str>,
     ttl: Duration,
     now: Timestamp,
@@ -50,7 +50,7 @@ pub(super) async fn create(
 /// Uses a token up within the caller's transaction; returns the name that was given to it. One statement decides, so that
 /// of two that come at once only one wins. Looking up by hash gives timing nothing to tell: an attacker can't choose hashes.
 pub(super) async fn redeem(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     secret: &str,
     now: Timestamp,
 ) -> Result<Option<String>, JoinError> {

@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use picket_common::ids::ProjectId;
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqlitePool};
+use sqlx::Row;
 
-use crate::database::{Database, DatabaseError};
+use crate::database::{Connection, Database, DatabaseError, DatabaseRow, Pool, placeholders};
 use crate::process::group::GroupingHash;
 
 mod short_id;
@@ -23,6 +23,8 @@ pub use short_id::{parse_short_id, short_id};
 
 /// Most hash-to-issue pairs kept in memory: about 100 bytes each.
 const CACHE_PAIRS: usize = 200_000;
+/// Most ids in one statement; SQLite takes 32 766 values, PostgreSQL 65 535.
+const IDS_IN_STATEMENT: usize = 4096;
 /// Most issues that a text search may find.
 const MAX_FOUND: i64 = 10_000;
 
@@ -128,7 +130,7 @@ pub struct Claim {
 /// The issues of an installation.
 #[derive(Debug)]
 pub struct Issues {
-    pool: SqlitePool,
+    database: Database,
     known: HashMap<(ProjectId, GroupingHash), IssueId>,
 }
 
@@ -136,7 +138,7 @@ impl Issues {
     /// Works on a database.
     #[must_use]
     pub fn new(database: &Database) -> Self {
-        Self { pool: database.pool().clone(), known: HashMap::new() }
+        Self { database: database.clone(), known: HashMap::new() }
     }
 
     /// Finds or makes the issue of each claim, in order.
@@ -171,7 +173,7 @@ impl Issues {
         if missing.is_empty() {
             return Ok(());
         }
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.database.pool().acquire().await?;
         for (project, hash) in missing {
             let found: Option<i64> =
                 sqlx::query_scalar("SELECT issue_id FROM issue_hashes WHERE project_id = $1 AND hash = $2")
@@ -195,7 +197,7 @@ impl Issues {
             return Ok(());
         }
         let mut made: HashMap<(ProjectId, GroupingHash), IssueId> = HashMap::new();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.begin_write().await?;
         for claim in wanting {
             let pair = |hash: &GroupingHash| (claim.project_id, *hash);
             let known = claim
@@ -223,7 +225,7 @@ impl Issues {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn get(pool: &SqlitePool, id: IssueId) -> Result<Option<IssueRow>, DatabaseError> {
+    pub async fn get(pool: &Pool, id: IssueId) -> Result<Option<IssueRow>, DatabaseError> {
         Ok(Self::get_many(pool, &[id]).await?.pop())
     }
 
@@ -231,16 +233,19 @@ impl Issues {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn get_many(pool: &SqlitePool, ids: &[IssueId]) -> Result<Vec<IssueRow>, DatabaseError> {
-        // A list as JSON is one bound value, so the statement is the same for every length.
-        let list = serde_json::to_string(ids).unwrap_or_default();
-        let rows = sqlx::query(
-            "SELECT id, project_id, short_number, kind, title, culprit, level, platform, metadata, status, substatus
-             FROM issues WHERE id IN (SELECT value FROM json_each($1))",
-        )
-        .bind(list)
-        .fetch_all(pool)
-        .await?;
+    pub async fn get_many(pool: &Pool, ids: &[IssueId]) -> Result<Vec<IssueRow>, DatabaseError> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(IDS_IN_STATEMENT) {
+            let Some(last) = ids.last() else { continue };
+            let (list, count) = placeholders(ids.len());
+            let statement = format!(
+                "SELECT id, project_id, short_number, kind, title, culprit, level, platform, metadata, status, substatus
+                 FROM issues WHERE id IN ({list})"
+            );
+            let ids = ids.iter().chain(std::iter::repeat(last)).take(count);
+            let query = ids.fold(sqlx::query(sqlx::AssertSqlSafe(statement)), |query, id| query.bind(id.0));
+            rows.extend(query.fetch_all(pool).await?);
+        }
         rows.iter().map(|row| read_row(row).map_err(DatabaseError::from)).collect()
     }
 
@@ -248,7 +253,7 @@ impl Issues {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn by_short_number(pool: &SqlitePool, slug: &str, number: u64) -> Result<Option<IssueId>, DatabaseError> {
+    pub async fn by_short_number(pool: &Pool, slug: &str, number: u64) -> Result<Option<IssueId>, DatabaseError> {
         let found: Option<i64> = sqlx::query_scalar(
             "SELECT issues.id FROM issues JOIN projects ON projects.id = issues.project_id
              WHERE projects.slug = $1 AND issues.short_number = $2",
@@ -264,10 +269,10 @@ impl Issues {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn find(pool: &SqlitePool, text: &str) -> Result<Vec<IssueId>, DatabaseError> {
+    pub async fn find(pool: &Pool, text: &str) -> Result<Vec<IssueId>, DatabaseError> {
         let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let found: Vec<i64> = sqlx::query_scalar(
-            "SELECT id FROM issues WHERE title LIKE $1 ESCAPE '\\' OR culprit LIKE $1 ESCAPE '\\'
+            "SELECT id FROM issues WHERE lower(title) LIKE lower($1) ESCAPE '\\' OR lower(culprit) LIKE lower($1) ESCAPE '\\'
              ORDER BY id DESC LIMIT $2",
         )
         .bind(format!("%{escaped}%"))
@@ -279,7 +284,7 @@ impl Issues {
 }
 
 /// The issue one of the claim's hashes leads to in the database by now, else a new one.
-async fn stored_or_new(connection: &mut sqlx::SqliteConnection, claim: &Claim) -> Result<IssueId, sqlx::Error> {
+async fn stored_or_new(connection: &mut Connection, claim: &Claim) -> Result<IssueId, sqlx::Error> {
     for hash in &claim.hashes {
         let found: Option<i64> =
             sqlx::query_scalar("SELECT issue_id FROM issue_hashes WHERE project_id = $1 AND hash = $2")
@@ -294,7 +299,7 @@ async fn stored_or_new(connection: &mut sqlx::SqliteConnection, claim: &Claim) -
     create(connection, claim).await
 }
 
-async fn create(connection: &mut sqlx::SqliteConnection, claim: &Claim) -> Result<IssueId, sqlx::Error> {
+async fn create(connection: &mut Connection, claim: &Claim) -> Result<IssueId, sqlx::Error> {
     let id = Database::next(&mut *connection, "issue").await?;
     let project = sql_id(claim.project_id);
     let short_number: i64 = sqlx::query_scalar(
@@ -325,7 +330,7 @@ async fn create(connection: &mut sqlx::SqliteConnection, claim: &Claim) -> Resul
 
 /// Leads a hash to an issue and returns where it leads, which is another issue if someone was faster.
 async fn link(
-    connection: &mut sqlx::SqliteConnection,
+    connection: &mut Connection,
     project: ProjectId,
     hash: GroupingHash,
     issue: IssueId,
@@ -342,7 +347,7 @@ async fn link(
     .map(IssueId)
 }
 
-fn read_row(row: &sqlx::sqlite::SqliteRow) -> Result<IssueRow, sqlx::Error> {
+fn read_row(row: &DatabaseRow) -> Result<IssueRow, sqlx::Error> {
     let project: i64 = row.try_get(1)?;
     let short_number: i64 = row.try_get(2)?;
     let metadata: String = row.try_get(8)?;

@@ -7,10 +7,9 @@ use picket_common::ids::{ProjectId, PublicKey};
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::{ProjectError, Projects, find, project_id};
-use crate::database::Database;
+use crate::database::{Connection, Database, DatabaseRow};
 
 /// The label of the key that a project is made with.
 pub(super) const FIRST_LABEL: &str = "default";
@@ -52,10 +51,10 @@ impl Projects {
     /// # Errors
     /// [`ProjectError::Unknown`] if there is none.
     pub async fn keys(&self, wanted: &str) -> Result<Vec<ProjectKey>, ProjectError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.database.pool().acquire().await?;
         let id = find(&mut connection, wanted).await?;
         let rows = sqlx::query(
-            "SELECT public_key, project_id, label, enabled, created_at FROM project_keys
+            "SELECT public_key, project_id, label, is_enabled, created_at FROM project_keys
              WHERE project_id = $1 ORDER BY created_at, public_key",
         )
         .bind(id)
@@ -74,7 +73,7 @@ impl Projects {
             return Err(ProjectError::Label);
         }
         let public_key = random_key()?;
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.begin_write().await?;
         let id = find(&mut transaction, wanted).await?;
         let there: i64 = sqlx::query_scalar("SELECT count(*) FROM project_keys WHERE project_id = $1")
             .bind(id)
@@ -103,12 +102,12 @@ impl Projects {
     /// # Errors
     /// [`ProjectError::UnknownKey`] if no project has it.
     pub async fn set_key_state(&self, public_key: PublicKey, state: KeyState) -> Result<ProjectKey, ProjectError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.begin_write().await?;
         let row = sqlx::query(
-            "UPDATE project_keys SET enabled = $1 WHERE public_key = $2
-             RETURNING public_key, project_id, label, enabled, created_at",
+            "UPDATE project_keys SET is_enabled = $1 WHERE public_key = $2
+             RETURNING public_key, project_id, label, is_enabled, created_at",
         )
-        .bind(state == KeyState::Enabled)
+        .bind(i64::from(state == KeyState::Enabled))
         .bind(public_key.as_str())
         .fetch_optional(&mut *transaction)
         .await?;
@@ -119,7 +118,7 @@ impl Projects {
         Ok(key)
     }
 
-    fn key_of(&self, row: &SqliteRow) -> Result<ProjectKey, ProjectError> {
+    fn key_of(&self, row: &DatabaseRow) -> Result<ProjectKey, ProjectError> {
         let project: i64 = row.try_get("project_id")?;
         let text: String = row.try_get("public_key")?;
         let public_key = text.parse().map_err(|_| ProjectError::Stored { project, what: "key" })?;
@@ -128,7 +127,7 @@ impl Projects {
             public_key,
             project_id,
             label: row.try_get("label")?,
-            state: if row.try_get("enabled")? { KeyState::Enabled } else { KeyState::Disabled },
+            state: if row.try_get::<i64, _>("is_enabled")? != 0 { KeyState::Enabled } else { KeyState::Disabled },
             dsn: Dsn::new(&self.relay_url, public_key, project_id)?.to_string(),
             created_at: Timestamp::from_i64(row.try_get("created_at")?),
         })
@@ -144,14 +143,14 @@ pub(super) fn random_key() -> Result<PublicKey, ProjectError> {
 
 /// Writes a new, enabled key, within the caller's transaction.
 pub(super) async fn insert(
-    connection: &mut sqlx::SqliteConnection,
+    connection: &mut Connection,
     project: i64,
     key: PublicKey,
     label: &str,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO project_keys (public_key, project_id, label, enabled, created_at) VALUES ($1, $2, $3, TRUE, $4)",
+        "INSERT INTO project_keys (public_key, project_id, label, is_enabled, created_at) VALUES ($1, $2, $3, 1, $4)",
     )
     .bind(key.as_str())
     .bind(project)

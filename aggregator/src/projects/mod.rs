@@ -10,13 +10,13 @@ use picket_common::ids::{ProjectId, PublicKey};
 use picket_common::project_config::{ConfigSnapshot, InvalidSettings, KeyConfig, ProjectConfig, ProjectSettings};
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqlitePool};
+use sqlx::Row;
 use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use keys::{KeyState, ProjectKey};
 
-use crate::database::{Database, DatabaseError};
+use crate::database::{Connection, Database, DatabaseError};
 
 /// Longest project name, in characters.
 const MAX_NAME_CHARS: usize = 64;
@@ -90,7 +90,7 @@ pub struct Project {
 /// All projects.
 #[derive(Debug, Clone)]
 pub struct Projects {
-    pool: SqlitePool,
+    database: Database,
     relay_url: Arc<str>,
     snapshot: Arc<watch::Sender<Arc<ConfigSnapshot>>>,
 }
@@ -101,9 +101,12 @@ impl Projects {
     /// # Errors
     /// [`ProjectError`].
     pub async fn open(database: &Database, relay_url: &str) -> Result<Self, ProjectError> {
-        let pool = database.pool().clone();
-        let first = read_snapshot(&pool).await?;
-        Ok(Self { pool, relay_url: relay_url.into(), snapshot: Arc::new(watch::Sender::new(Arc::new(first))) })
+        let first = read_snapshot(database).await?;
+        Ok(Self {
+            database: database.clone(),
+            relay_url: relay_url.into(),
+            snapshot: Arc::new(watch::Sender::new(Arc::new(first))),
+        })
     }
 
     /// The snapshot for relays, now and whenever it changes.
@@ -130,8 +133,8 @@ impl Projects {
         }
         let key = keys::random_key()?;
 
-        // IMMEDIATE: the write lock is taken before anything is read, so that two commands can't choose one slug.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        // The lock is taken before anything is read, so that two commands can't choose one slug.
+        let mut transaction = self.database.begin_write().await?;
         let id = Database::next(&mut transaction, "project").await?;
         let slug = free_slug(&mut transaction, &base).await?;
         let created_at = now.as_i64();
@@ -171,10 +174,10 @@ impl Projects {
         let rows = sqlx::query(
             "SELECT id, name, slug, platform, created_at,
                     (SELECT public_key FROM project_keys
-                     WHERE project_id = projects.id AND enabled ORDER BY created_at, public_key LIMIT 1)
+                     WHERE project_id = projects.id AND is_enabled = 1 ORDER BY created_at, public_key LIMIT 1)
              FROM projects ORDER BY id",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.database.pool())
         .await?;
         rows.iter()
             .map(|row| {
@@ -200,7 +203,7 @@ impl Projects {
     }
 
     async fn publish(&self) -> Result<(), ProjectError> {
-        let snapshot = Arc::new(read_snapshot(&self.pool).await?);
+        let snapshot = Arc::new(read_snapshot(&self.database).await?);
         // Two changes may publish in the other order than they committed; the higher revision stays.
         self.snapshot.send_if_modified(|current| {
             let newer = snapshot.revision > current.revision;
@@ -214,7 +217,7 @@ impl Projects {
 }
 
 /// The number of a project by its id or slug, within the caller's transaction.
-async fn find(connection: &mut sqlx::SqliteConnection, wanted: &str) -> Result<i64, ProjectError> {
+async fn find(connection: &mut Connection, wanted: &str) -> Result<i64, ProjectError> {
     let number = wanted.parse::<i64>().ok();
     let found = sqlx::query_scalar("SELECT id FROM projects WHERE id = $1 OR slug = $2 ORDER BY id = $1 DESC LIMIT 1")
         .bind(number)
@@ -229,17 +232,18 @@ fn settings_of(project: i64, stored: &str) -> Result<ProjectSettings, ProjectErr
     serde_json::from_str(stored).map_err(|_| ProjectError::Stored { project, what: "settings" })
 }
 
-async fn read_snapshot(pool: &SqlitePool) -> Result<ConfigSnapshot, ProjectError> {
+async fn read_snapshot(database: &Database) -> Result<ConfigSnapshot, ProjectError> {
     // One transaction, so that revision and content belong together.
-    let mut transaction = pool.begin().await?;
+    let mut transaction = database.begin_read().await?;
     let revision: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'config_revision'")
         .fetch_one(&mut *transaction)
         .await?;
     let projects =
         sqlx::query("SELECT id, slug, settings FROM projects ORDER BY id").fetch_all(&mut *transaction).await?;
-    let keys = sqlx::query("SELECT project_id, public_key, enabled FROM project_keys ORDER BY created_at, public_key")
-        .fetch_all(&mut *transaction)
-        .await?;
+    let keys =
+        sqlx::query("SELECT project_id, public_key, is_enabled FROM project_keys ORDER BY created_at, public_key")
+            .fetch_all(&mut *transaction)
+            .await?;
     transaction.commit().await?;
 
     let mut keys_by_project: std::collections::HashMap<i64, Vec<KeyConfig>> = std::collections::HashMap::new();
@@ -247,7 +251,7 @@ async fn read_snapshot(pool: &SqlitePool) -> Result<ConfigSnapshot, ProjectError
         let project: i64 = row.try_get(0)?;
         let text: String = row.try_get(1)?;
         let public_key = text.parse().map_err(|_| ProjectError::Stored { project, what: "key" })?;
-        let enabled = row.try_get(2)?;
+        let enabled = row.try_get::<i64, _>(2)? != 0;
         keys_by_project.entry(project).or_default().push(KeyConfig { public_key, enabled });
     }
     let projects = projects
@@ -275,7 +279,7 @@ fn slug_of(name: &str) -> String {
     words.join("-")
 }
 
-async fn free_slug(connection: &mut sqlx::SqliteConnection, base: &str) -> Result<String, sqlx::Error> {
+async fn free_slug(connection: &mut Connection, base: &str) -> Result<String, sqlx::Error> {
     let mut candidate = base.to_owned();
     for number in 2_u32.. {
         let taken: Option<i64> = sqlx::query_scalar("SELECT id FROM projects WHERE slug = $1")

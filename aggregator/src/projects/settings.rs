@@ -12,7 +12,7 @@ impl Projects {
     /// # Errors
     /// [`ProjectError::Unknown`] if there is none.
     pub async fn settings(&self, wanted: &str) -> Result<ProjectSettings, ProjectError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.database.pool().acquire().await?;
         let id = find(&mut connection, wanted).await?;
         let stored: String = sqlx::query_scalar("SELECT settings FROM projects WHERE id = $1")
             .bind(id)
@@ -28,7 +28,7 @@ impl Projects {
     /// changed then.
     pub async fn change_settings(&self, wanted: &str, change: &Value) -> Result<ProjectSettings, ProjectError> {
         // IMMEDIATE: of two changes at once, the later one builds upon the other.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.begin_write().await?;
         let id = find(&mut transaction, wanted).await?;
         let stored: String = sqlx::query_scalar("SELECT settings FROM projects WHERE id = $1")
             .bind(id)
@@ -84,7 +84,7 @@ mod tests {
         let (_directory, projects) = projects().await;
         projects.create("Shop", None, NOW).await.unwrap();
         let older = r#"{"allowed_domains":["a.test"],"retention_days":30}"#;
-        sqlx::query("UPDATE projects SET settings = $1").bind(older).execute(&projects.pool).await.unwrap();
+        sqlx::query("UPDATE projects SET settings = $1").bind(older).execute(projects.database.pool()).await.unwrap();
         let settings = projects.settings("1").await.unwrap();
         let expected = ProjectSettings {
             allowed_domains: vec!["a.test".to_owned()],

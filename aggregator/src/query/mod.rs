@@ -10,9 +10,8 @@ use clickhouse::Client;
 use picket_common::ids::ProjectId;
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::SqlitePool;
 
-use crate::database::{Database, DatabaseError};
+use crate::database::{Database, DatabaseError, Pool};
 use crate::events::{EventsError, EventsStore};
 use crate::issues::{IssueId, IssueMetadata};
 use crate::projects::{ProjectError, Projects};
@@ -121,7 +120,7 @@ pub use event::StoredEvent;
 #[derive(Debug, Clone)]
 pub struct Query {
     client: Client,
-    pool: SqlitePool,
+    pool: Pool,
     projects: Projects,
 }
 
