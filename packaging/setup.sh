@@ -3,7 +3,7 @@
 #
 #   setup.sh build   what the build needs: C and C++ compilers, clang and libclang (RocksDB's bindings)
 #   setup.sh run     the ClickHouse engine, libchdb, at the pinned version
-#   setup.sh test    what `build` and `run` fetch, and the SDKs that the tests drive: sentry-sdk 2 and 1, raven (Python),
+#   setup.sh test    what `build` and `run` fetch, PostgreSQL, and the SDKs that the tests drive: sentry-sdk 2 and 1, raven (Python),
 #                    @sentry/node 11 and 8
 #   setup.sh all     everything (the same as `test`; the name Makefiles and people expect)
 #
@@ -184,6 +184,26 @@ set PICKET_LIBCHDB_INTEGRITY=sha512-… to one you trust, or use a ClickHouse se
     link "libchdb-$LIBCHDB_VERSION.so" "$CACHE/libchdb.so"
 }
 
+have_postgres() {
+    for program in /usr/lib/postgresql/*/bin/initdb; do
+        [ -x "$program" ] && return 0
+    done
+    return 1
+}
+
+# The tests start servers of their own; the one that Debian's package would start is not wanted.
+set_up_postgres() {
+    have_postgres && return 0
+    have pg_createcluster || {
+        need postgresql-common have pg_createcluster
+        install_missing
+        as_root sh -c "mkdir -p /etc/postgresql-common/createcluster.d && \
+            echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/picket-tests.conf"
+    }
+    need postgresql have_postgres
+    install_missing
+}
+
 # set_up_python_sdk DIRECTORY PACKAGE VERSION: a virtual environment with one SDK.
 set_up_python_sdk() {
     venv="$CACHE/sdk/$1" package=$2 version=$3
@@ -292,6 +312,7 @@ case $command in
     test | all)
         set_up_build
         set_up_libchdb
+        set_up_postgres
         set_up_python_sdk python sentry-sdk "$SENTRY_PYTHON_VERSION"
         set_up_python_sdk python-1 sentry-sdk "$SENTRY_PYTHON_1_VERSION"
         set_up_python_sdk raven raven "$RAVEN_VERSION"

@@ -126,7 +126,8 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError::NotInitialised`] where it has not; else as [`Self::lock`].
     pub fn lock_initialised(&self) -> Result<LockedDataDir, DataDirError> {
-        if !self.database().exists() {
+        // Made last by `init`, whichever database there is.
+        if !self.authority().exists() {
             return Err(DataDirError::NotInitialised { path: self.root.clone() });
         }
         self.lock()

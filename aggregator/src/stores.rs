@@ -61,10 +61,10 @@ impl Registry {
         config: &AggregatorConfig,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let authority = Authority::open_or_create(&directory.authority(), now)?;
         let location = DatabaseLocation::parse(&config.database.url, &directory.database());
         let location = location.map_err(DatabaseError::Location)?;
         let database = Database::connect(&location).await?;
+        let authority = Authority::open_or_create(&directory.authority(), now)?;
         let projects = Projects::open(&database, &config.relay_url).await?;
         let accounts = Accounts::new(&database);
         let fleet = Fleet::new(database.pool().clone(), Arc::new(authority));

@@ -42,6 +42,7 @@ pub mod loop_disk;
 pub mod observed;
 pub mod planted;
 pub mod port;
+pub mod postgres_server;
 pub mod program;
 pub mod random;
 pub mod relay;

@@ -22,6 +22,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const SQLITE_SETUP: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                             PRAGMA foreign_keys = ON";
 
+/// What each connection to PostgreSQL begins with: its notices say nothing that an operator could act on. Commits are on disk when
+/// they return, whatever the server's default is.
+const POSTGRES_SETUP: &str = "SET client_min_messages = warning; SET synchronous_commit = on";
+
 /// Where the database is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseLocation {
@@ -82,6 +86,9 @@ impl Database {
                 (Kind::Sqlite, pool.connect_with(sqlite_options(file)?).await?)
             }
             DatabaseLocation::Postgres(url) => {
+                let pool = pool.after_connect(|connection: &mut AnyConnection, _| {
+                    Box::pin(async move { connection.execute(POSTGRES_SETUP).await.map(|_| ()) })
+                });
                 let connected = pool.connect_with(AnyConnectOptions::from_str(url)?).await;
                 let pool = connected.map_err(|source| DatabaseError::Connect { address: address(url), source })?;
                 (Kind::Postgres, pool)
