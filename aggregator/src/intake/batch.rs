@@ -147,7 +147,8 @@ fn answer(session: &Session, header: &BatchHeader, appended: Result<Appended, Ap
     match appended {
         Ok(Appended::Stored) => {
             metrics.batch(BatchResult::Stored);
-            metrics.records.inc_by(header.records());
+            // The records of a tombstone will never come.
+            metrics.records.inc_by(if header.is_tombstone { 0 } else { header.records() });
             metrics.payload_bytes.inc_by(header.payload_bytes);
             ack(false)
         }

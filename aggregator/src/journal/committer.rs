@@ -7,11 +7,12 @@
 //! 4. publish the new end, then answer every request of the round, duplicates too: the original of a duplicate may be in
 //!    the same round, and an answer given before the fsync would promise what is not on disk yet.
 //!
-//! The stored ranges are read from RocksDB in each round and not kept between rounds: a round that fails leaves nothing
-//! behind. Its positions are not used again, because a failed write may yet turn up in the log after a crash, and must
+//! The neighbours of a batch among the stored ranges are looked up in RocksDB and not kept between rounds: a round that fails
+//! leaves nothing behind. Its positions are not used again, because a failed write may yet turn up in the log after a crash, and must
 //! then not meet another batch under its position.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -25,8 +26,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-use super::store::Transaction;
-use super::stored_ranges::{Coverage, StoredRanges};
+use super::store::{SpoolOnDisk, Transaction};
+use super::stored_ranges::{Coverage, NoteError, SpoolRanges};
 use super::{AppendError, Appended, JournalError, JournalPosition, Shared, entry};
 
 /// Requests that may wait. Their payloads are bounded by intake's budget for bytes in flight, not here.
@@ -173,10 +174,11 @@ fn commit_group(shared: &Shared, group: Vec<AppendRequest>) {
 struct Round<'a> {
     shared: &'a Shared,
     transaction: Transaction,
-    /// Ranges of the spools in this round, with what the round adds; the flag says that it added something.
-    ranges: HashMap<SpoolId, (StoredRanges, bool)>,
+    /// Ranges of the spools in this round, with what the round adds.
+    ranges: HashMap<SpoolId, SpoolRanges<SpoolOnDisk<'a>>>,
     end: JournalPosition,
-    batches: u64,
+    /// It notes something, so there is something to write.
+    notes: u64,
     bytes: u64,
     /// The transaction lacks an entry whose range it has, so it must not be written.
     broken: Option<JournalError>,
@@ -192,7 +194,7 @@ impl<'a> Round<'a> {
             transaction: Transaction::default(),
             ranges: HashMap::new(),
             end,
-            batches: 0,
+            notes: 0,
             bytes: 0,
             broken: None,
         }
@@ -205,35 +207,35 @@ impl<'a> Round<'a> {
             warn!(%error, spool = %header.spool_id, "batch can't be taken");
             AppendError::Failed(error.to_string())
         };
-        let (ranges, changed) = match self.ranges.entry(header.spool_id) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(unknown) => {
-                let stored = self.shared.store.stored_ranges(header.spool_id).map_err(failed)?;
-                unknown.insert((stored, false))
-            }
+        let ranges = match self.ranges.entry(header.spool_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.shared.stored_ranges(header.spool_id).map_err(failed)?),
         };
-        match ranges.coverage(header.first, header.last) {
+        match ranges.coverage(header.first, header.last).map_err(failed)? {
             Coverage::Stored => return Ok(Appended::Duplicate),
             Coverage::Partial => return Err(AppendError::Overlap),
             Coverage::New => {}
         }
         let size = request.payload.len() as u64;
-        if self.shared.backlog().bytes + self.bytes + size > self.shared.max_bytes {
+        if !header.is_tombstone && self.shared.backlog().bytes + self.bytes + size > self.shared.max_bytes {
             return Err(AppendError::Full);
         }
         let stored_before = self.shared.appended_bytes() + self.bytes;
         let value = entry::encode(stored_before, header, &request.payload)
             .map_err(|error| AppendError::Failed(error.to_string()))?;
         // Before the entry goes into the transaction, which can't be taken back from it.
-        if ranges.insert(header.first, header.last).is_err() {
-            return Err(AppendError::TooManyGaps);
+        ranges.note(header.first, header.last).map_err(|error| match error {
+            NoteError::TooManyGaps => AppendError::TooManyGaps,
+            NoteError::Journal(error) => failed(error),
+        })?;
+        self.notes += 1;
+        if header.is_tombstone {
+            return Ok(Appended::Stored);
         }
         if let Err(error) = self.shared.store.put_entry(&mut self.transaction, self.end, &value) {
             self.broken = Some(error);
         }
-        *changed = true;
         self.end = self.end.next();
-        self.batches += 1;
         self.bytes += size;
         Ok(Appended::Stored)
     }
@@ -243,13 +245,11 @@ impl<'a> Round<'a> {
         if let Some(error) = self.broken {
             return Err(error);
         }
-        if self.batches == 0 {
+        if self.notes == 0 {
             return Ok(());
         }
-        for (spool, (ranges, changed)) in &self.ranges {
-            if *changed {
-                self.shared.store.put_stored_ranges(&mut self.transaction, *spool, ranges)?;
-            }
+        for (spool, ranges) in &self.ranges {
+            self.shared.store.put_stored_ranges(&mut self.transaction, *spool, &ranges.changes())?;
         }
         self.shared.reserve(self.end);
         fail_point!("journal::before_commit", |_| Err(JournalError::Failpoint));

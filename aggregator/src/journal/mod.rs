@@ -4,6 +4,7 @@
 //! - A batch is answered [`Appended::Stored`] only after an fsync covers it.
 //! - Each sequence of a spool is stored at most once: a batch is judged by, and written together with, the stored ranges
 //!   of its spool. Both survive a crash or neither does.
+//! - A tombstone's sequences are noted like a batch's; it has no payload and so no entry.
 //! - A batch is stored verbatim; what is read back is checked against its checksum, and a damaged entry is reported and
 //!   skipped, never returned and never a panic.
 //! - Positions grow and are never used twice, so they may name things elsewhere (insert plans, deduplication tokens).
@@ -15,9 +16,9 @@
 //! ```text
 //! data_dir/journal/ (RocksDB)
 //! ├─ batches  position: u64 BE ──▶ entry, see `entry`        blob files; keys only ever appended
-//! ├─ spools   'r' spool id     ──▶ stored ranges, see `stored_ranges`
+//! ├─ spools   'r' spool, first ──▶ last: a range of stored sequences, see `stored_ranges`
 //! │           'o' spool id     ──▶ id of the relay the spool belongs to
-//! ├─ state    "format"         ──▶ 1
+//! ├─ state    "format"         ──▶ 2                         1 is converted, see `format_one`
 //! │           "cursor"         ──▶ position: u64 BE          all before it is in ClickHouse
 //! │           "plan"           ──▶ the pending insert plan, opaque here
 //! └─ recent_events  project, event id ──▶ when it was stored, see `recent_events`
@@ -43,6 +44,7 @@ mod committer;
 pub mod config;
 mod entry;
 mod error;
+mod format_one;
 mod metrics;
 mod position;
 mod recent_events;
@@ -70,12 +72,13 @@ pub use recent_events::EventKey;
 
 use committer::{AppendRequest, QUEUE_LENGTH, Request};
 use metrics::JournalMetrics;
-use store::{Recovered, Store, Transaction};
+use store::{Recovered, SpoolOnDisk, Store, Transaction};
+use stored_ranges::{MAX_GAPS, SpoolRanges};
 
 /// What became of an appended batch; either way it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
-    /// It is new.
+    /// It is new; a tombstone's sequences are.
     Stored,
     /// All its sequences were stored already.
     Duplicate,
@@ -147,6 +150,8 @@ pub struct Journal {
 struct Shared {
     store: Store,
     max_bytes: u64,
+    /// Most gaps of a spool: [`MAX_GAPS`], but in tests.
+    max_gaps: u64,
     metrics: JournalMetrics,
     progress: Mutex<Progress>,
     /// Serialises writers of plan, cursor and spool owners, which read before they write.
@@ -173,12 +178,21 @@ impl Journal {
     /// # Errors
     /// [`JournalError`] if the directory can't be opened, is of a newer format, or is damaged.
     pub fn open(directory: &Path, config: &JournalConfig) -> Result<(Self, JournalCommitter), JournalError> {
+        Self::open_with(directory, config, MAX_GAPS)
+    }
+
+    fn open_with(
+        directory: &Path,
+        config: &JournalConfig,
+        max_gaps: u64,
+    ) -> Result<(Self, JournalCommitter), JournalError> {
         let store = Store::open(directory, config)?;
         let recovered = store.recover()?;
         let Recovered { cursor, end, finished_bytes, appended_bytes } = recovered;
         let shared = Arc::new(Shared {
             store,
             max_bytes: config.max_bytes.as_u64(),
+            max_gaps,
             metrics: JournalMetrics::new(),
             progress: Mutex::new(Progress { cursor, end, reserved: end, appended_bytes, finished_bytes }),
             state_writes: Mutex::new(()),
@@ -198,7 +212,7 @@ impl Journal {
     }
 
     /// Stores a batch unless it is stored already; returns after the fsync. `header` must be valid and the payload must
-    /// match it. If the future is dropped, the batch may be stored all the same.
+    /// match it. Of a tombstone the sequences are noted and nothing else. If the future is dropped, the batch may be stored all the same.
     ///
     /// # Errors
     /// [`AppendError`], by what the relay should do.
@@ -221,7 +235,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Read`] or [`JournalError::State`].
     pub fn stored_up_to(&self, spool: SpoolId) -> Result<Sequence, JournalError> {
-        Ok(self.shared.store.stored_ranges(spool)?.high_water())
+        Ok(self.shared.stored_ranges(spool)?.high_water())
     }
 
     /// The highest sequence of the spool that is stored, whatever is missing below; zero if none is.
@@ -229,7 +243,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Read`] or [`JournalError::State`].
     pub fn highest_stored(&self, spool: SpoolId) -> Result<Sequence, JournalError> {
-        Ok(self.shared.store.stored_ranges(spool)?.highest())
+        self.shared.stored_ranges(spool)?.highest()
     }
 
     /// Makes the spool the relay's, durably, if it is nobody's or `replaces`'s; else says whose it is. A spool keeps its
@@ -413,6 +427,10 @@ impl Journal {
 // === impl Shared ===
 
 impl Shared {
+    fn stored_ranges(&self, spool: SpoolId) -> Result<SpoolRanges<SpoolOnDisk<'_>>, JournalError> {
+        self.store.stored_ranges(spool, self.max_gaps)
+    }
+
     fn backlog(&self) -> Backlog {
         let progress = lock(&self.progress);
         Backlog {

@@ -1,9 +1,12 @@
 //! The journal's RocksDB: how it is opened, its keys, and what is read and written as one unit.
 
+mod spools;
+
+pub(super) use spools::SpoolOnDisk;
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use picket_common::ids::{RelayId, SpoolId};
 use picket_common::timestamp::Timestamp;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options,
@@ -12,7 +15,6 @@ use rocksdb::{
 
 use super::config::JournalConfig;
 use super::recent_events::{self, EventKey};
-use super::stored_ranges::StoredRanges;
 use super::{JournalError, JournalPosition, entry};
 
 const BATCHES: &str = "batches";
@@ -24,12 +26,9 @@ const KEY_FORMAT: &[u8] = b"format";
 const KEY_CURSOR: &[u8] = b"cursor";
 const KEY_PLAN: &[u8] = b"plan";
 /// Raised when an older program could not read what a newer one wrote.
-const FORMAT: u8 = 1;
-
-/// In `spools`: what is stored of a spool.
-const SPOOL_RANGES: u8 = b'r';
-/// In `spools`: the relay that a spool belongs to.
-const SPOOL_OWNER: u8 = b'o';
+const FORMAT: u8 = 2;
+/// What is converted when it is opened; see `format_one`.
+const FORMAT_ONE: u8 = 1;
 
 /// Payloads from this size on are kept in blob files, so that compaction does not copy them. They are compressed already.
 const MIN_BLOB_BYTES: u64 = 4 * 1024;
@@ -77,7 +76,7 @@ impl Store {
         options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         let families = [
             ColumnFamilyDescriptor::new(BATCHES, batch_options(config)),
-            ColumnFamilyDescriptor::new(SPOOLS, Options::default()),
+            ColumnFamilyDescriptor::new(SPOOLS, spools::options()),
             ColumnFamilyDescriptor::new(STATE, Options::default()),
             ColumnFamilyDescriptor::new(RECENT_EVENTS, recent_events::options()),
         ];
@@ -90,7 +89,14 @@ impl Store {
 
     fn check_format(&self) -> Result<(), JournalError> {
         match self.get(STATE, KEY_FORMAT)?.as_deref() {
-            Some([FORMAT]) => Ok(()),
+            Some([FORMAT]) => self.finish_converting(),
+            Some([FORMAT_ONE]) => {
+                let mut transaction = Transaction::default();
+                transaction.writes.put_cf(self.family(STATE)?, KEY_FORMAT, [FORMAT]);
+                self.put_converting(&mut transaction)?;
+                self.commit(transaction)?;
+                self.finish_converting()
+            }
             Some(other) => Err(JournalError::Format { directory: self.directory.clone(), found: other.to_vec() }),
             None => {
                 let mut transaction = Transaction::default();
@@ -162,19 +168,6 @@ impl Store {
         Ok(found.and_then(|(_, value)| entry::stored_before(&value)))
     }
 
-    pub(super) fn stored_ranges(&self, spool: SpoolId) -> Result<StoredRanges, JournalError> {
-        match self.get(SPOOLS, &spool_key(SPOOL_RANGES, spool))? {
-            Some(bytes) => StoredRanges::decode(&bytes).ok_or(JournalError::State("stored ranges of a spool")),
-            None => Ok(StoredRanges::default()),
-        }
-    }
-
-    pub(super) fn spool_owner(&self, spool: SpoolId) -> Result<Option<RelayId>, JournalError> {
-        let Some(bytes) = self.get(SPOOLS, &spool_key(SPOOL_OWNER, spool))? else { return Ok(None) };
-        let text = std::str::from_utf8(&bytes).ok();
-        text.and_then(|text| text.parse().ok()).map(Some).ok_or(JournalError::State("owner of a spool"))
-    }
-
     pub(super) fn plan(&self) -> Result<Option<Vec<u8>>, JournalError> {
         self.get(STATE, KEY_PLAN)
     }
@@ -215,26 +208,6 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn put_stored_ranges(
-        &self,
-        transaction: &mut Transaction,
-        spool: SpoolId,
-        ranges: &StoredRanges,
-    ) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.family(SPOOLS)?, spool_key(SPOOL_RANGES, spool), ranges.encode());
-        Ok(())
-    }
-
-    pub(super) fn put_spool_owner(
-        &self,
-        transaction: &mut Transaction,
-        spool: SpoolId,
-        owner: RelayId,
-    ) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.family(SPOOLS)?, spool_key(SPOOL_OWNER, spool), owner.to_string());
-        Ok(())
-    }
-
     pub(super) fn put_plan(&self, transaction: &mut Transaction, plan: &[u8]) -> Result<(), JournalError> {
         transaction.writes.put_cf(self.family(STATE)?, KEY_PLAN, plan);
         Ok(())
@@ -268,12 +241,6 @@ fn batch_options(config: &JournalConfig) -> Options {
     options.set_blob_compression_type(DBCompressionType::None);
     options.set_enable_blob_gc(true);
     options
-}
-
-fn spool_key(kind: u8, spool: SpoolId) -> [u8; 17] {
-    let mut key = [kind; 17];
-    key[1..].copy_from_slice(spool.as_bytes());
-    key
 }
 
 impl std::fmt::Debug for Transaction {

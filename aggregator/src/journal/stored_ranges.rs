@@ -1,28 +1,38 @@
-//! Which sequences of one spool are stored: a high-water mark and the ranges above it.
+//! Which sequences of one spool are stored, as ranges, one key each.
 //!
-//! Batches of a spool travel on streams of their own and arrive in any order; the gaps close as the missing ones come in,
-//! so that in the steady state the mark says everything.
+//! Batches of a spool travel on streams of their own, from several lanes at once, and arrive in any order; gaps close as the
+//! missing ones come in. A batch is judged and noted by looking at its neighbours only, however many gaps there are.
 //!
 //! ```text
 //! sequences   1 ───────────── 40   41 … 60   61 ── 80   81 …
 //!             stored              missing    stored     missing
-//!             └ high_water = 40              └ above = {61: 80}
 //!
-//! on disk (all u64 little-endian):  high_water | (first | last)*     ranges ascending
+//! on disk, in `spools`:   'r' | spool id | first: u64 BE  ──▶ last: u64 BE      here: 1 ▸ 40, 61 ▸ 80
+//!                         'n' | spool id                  ──▶ u64 BE            ranges above the high-water mark; here 1
 //! ```
 //!
-//! Invariants, checked when read from disk:
-//! - every range lies above `high_water + 1` (else it would have been merged into the mark);
-//! - ranges are ascending, disjoint and not adjacent;
-//! - there are at most [`MAX_GAPS`] of them.
+//! The range that begins at 1 is the *high-water mark*: all up to its end is stored. It is read first, and look-ups never go
+//! below it: RocksDB would step over every range that was ever merged into it.
+//!
+//! Invariants:
+//! - ranges are disjoint and not adjacent: what touches is merged into the lower one's key;
+//! - there are at most [`MAX_GAPS`] above the mark;
+//! - [`SpoolRanges`] lays the additions of one commit over what is on disk; they are written in the commit's transaction or
+//!   forgotten with it. A key that it deletes is inside a range that it writes, so a look-up that finds the deleted key on
+//!   disk finds the living range in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use picket_common::ids::Sequence;
 
-/// Most ranges above the mark. A relay has a few dozen batches in flight, so it leaves a few dozen gaps at most; a peer
-/// that skips sequences for ever must not make the state (rewritten with each of its batches) grow.
-pub(super) const MAX_GAPS: usize = 1024;
+use super::JournalError;
+
+/// Most ranges above the mark of a spool. Each lane of a relay leaves a gap where it is behind the others, so tens of thousands
+/// are possible; a peer that skips sequences for ever must not fill the disk. About 50 MB on disk.
+pub(super) const MAX_GAPS: u64 = 1 << 20;
+
+/// Where the range that says the high-water mark begins.
+const MARK: u64 = 1;
 
 /// What a range of sequences is to the stored ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,181 +45,147 @@ pub(super) enum Coverage {
     Partial,
 }
 
-/// There are [`MAX_GAPS`] ranges already, and this one would be another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooManyGaps;
-
-/// The stored sequences of one spool.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct StoredRanges {
-    high_water: u64,
-    above: BTreeMap<u64, u64>,
+/// Why a range was not noted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoteError {
+    /// There are as many ranges as may be already, and this one would be another.
+    #[error("too many ranges of the spool have gaps between them")]
+    TooManyGaps,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
-// === impl StoredRanges ===
+/// The ranges of a spool that are on disk.
+pub(super) trait RangesOnDisk {
+    /// The end of the range that begins at `first`.
+    fn beginning_at(&self, first: u64) -> Result<Option<u64>, JournalError>;
+    /// The last range that begins after `after` and at or before `at_most`, as first and last.
+    fn last_beginning_in(&self, after: u64, at_most: u64) -> Result<Option<(u64, u64)>, JournalError>;
+    /// How many there are above the mark.
+    fn above_mark(&self) -> Result<u64, JournalError>;
+}
 
-impl StoredRanges {
+/// The stored ranges of one spool with the additions of one commit.
+#[derive(Debug)]
+pub(super) struct SpoolRanges<D> {
+    disk: D,
+    max_gaps: u64,
+    high_water: u64,
+    above_mark: u64,
+    above_mark_on_disk: u64,
+    /// Ranges to write.
+    put: BTreeMap<u64, u64>,
+    /// Beginnings of ranges to delete; each lies inside one of `put`.
+    gone: BTreeSet<u64>,
+}
+
+/// What a commit changes in the ranges of a spool.
+#[derive(Debug)]
+pub(super) struct RangeChanges<'a> {
+    pub(super) put: &'a BTreeMap<u64, u64>,
+    pub(super) gone: &'a BTreeSet<u64>,
+    /// The new number of ranges above the mark, if it is another.
+    pub(super) above_mark: Option<u64>,
+}
+
+// === impl SpoolRanges ===
+
+impl<D: RangesOnDisk> SpoolRanges<D> {
+    pub(super) fn read(disk: D, max_gaps: u64) -> Result<Self, JournalError> {
+        let high_water = disk.beginning_at(MARK)?.unwrap_or(0);
+        let above_mark = disk.above_mark()?;
+        let (put, gone) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Self { disk, max_gaps, high_water, above_mark, above_mark_on_disk: above_mark, put, gone })
+    }
+
     /// Everything up to and including this sequence is stored; zero if the first is missing.
     pub(super) const fn high_water(&self) -> Sequence {
         Sequence::new(self.high_water)
     }
 
     /// The highest sequence that is stored; zero if none is.
-    pub(super) fn highest(&self) -> Sequence {
-        Sequence::new(self.above.last_key_value().map_or(self.high_water, |(_, &last)| last))
+    pub(super) fn highest(&self) -> Result<Sequence, JournalError> {
+        Ok(Sequence::new(self.last_beginning_by(u64::MAX)?.map_or(self.high_water, |(_, last)| last)))
     }
 
     /// Compares `first..=last` with what is stored.
-    pub(super) fn coverage(&self, first: Sequence, last: Sequence) -> Coverage {
+    pub(super) fn coverage(&self, first: Sequence, last: Sequence) -> Result<Coverage, JournalError> {
         let (first, last) = (first.get(), last.get());
         debug_assert!(0 < first && first <= last, "the header was validated before");
         if last <= self.high_water {
-            return Coverage::Stored;
+            return Ok(Coverage::Stored);
         }
         if first <= self.high_water {
-            return Coverage::Partial;
+            return Ok(Coverage::Partial);
         }
         // Ranges are disjoint, so only the last one that begins at or before `last` can hold all of `first..=last`, and
         // if that one ends before `first`, none touches it.
-        match self.above.range(..=last).next_back() {
-            Some((&start, &end)) if start <= first && last <= end => Coverage::Stored,
-            Some((_, &end)) if first <= end => Coverage::Partial,
+        Ok(match self.last_beginning_by(last)? {
+            Some((start, end)) if start <= first && last <= end => Coverage::Stored,
+            Some((_, end)) if first <= end => Coverage::Partial,
             _ => Coverage::New,
-        }
+        })
     }
 
-    /// Adds `first..=last`, of which nothing may be stored yet.
-    pub(super) fn insert(&mut self, first: Sequence, last: Sequence) -> Result<(), TooManyGaps> {
-        debug_assert_eq!(self.coverage(first, last), Coverage::New, "only new ranges are inserted");
-        let (first, mut last) = (first.get(), last.get());
-        if let Some(next_last) = last.checked_add(1).and_then(|next| self.above.remove(&next)) {
-            last = next_last;
+    /// Notes `first..=last`, of which nothing may be stored yet. Changes nothing where it fails.
+    pub(super) fn note(&mut self, first: Sequence, last: Sequence) -> Result<(), NoteError> {
+        debug_assert!(matches!(self.coverage(first, last), Ok(Coverage::New)), "only new ranges are noted");
+        let (first, last) = (first.get(), last.get());
+        let next = match last.checked_add(1) {
+            Some(next) => self.beginning_at(next)?.map(|next_last| (next, next_last)),
+            None => None,
+        };
+        let start = if first == self.high_water + 1 {
+            MARK
+        } else {
+            match self.last_beginning_by(first)? {
+                Some((previous, previous_last)) if previous_last + 1 == first => previous,
+                _ => first,
+            }
+        };
+        let is_another = start == first && start != MARK;
+        let above_mark = self.above_mark.saturating_sub(u64::from(next.is_some())) + u64::from(is_another);
+        if above_mark > self.max_gaps && above_mark > self.above_mark {
+            return Err(NoteError::TooManyGaps);
         }
-        if first == self.high_water + 1 {
-            self.high_water = last;
-            return Ok(());
+        let end = next.map_or(last, |(_, next_last)| next_last);
+        self.put.insert(start, end);
+        if let Some((next, _)) = next {
+            self.put.remove(&next);
+            self.gone.insert(next);
         }
-        if let Some((_, previous_last)) = self.above.range_mut(..first).next_back()
-            && *previous_last + 1 == first
-        {
-            *previous_last = last;
-            return Ok(());
+        self.above_mark = above_mark;
+        if start == MARK {
+            self.high_water = end;
         }
-        if self.above.len() >= MAX_GAPS {
-            return Err(TooManyGaps);
-        }
-        self.above.insert(first, last);
         Ok(())
     }
 
-    /// The form on disk.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let ranges = self.above.iter().flat_map(|(first, last)| [*first, *last]);
-        std::iter::once(self.high_water).chain(ranges).flat_map(u64::to_le_bytes).collect()
+    /// What was noted.
+    pub(super) fn changes(&self) -> RangeChanges<'_> {
+        let above_mark = (self.above_mark != self.above_mark_on_disk).then_some(self.above_mark);
+        RangeChanges { put: &self.put, gone: &self.gone, above_mark }
     }
 
-    /// Reads what [`Self::encode`] wrote; `None` where the bytes break an invariant.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (words, []) = bytes.as_chunks::<8>() else { return None };
-        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
-        let high_water = words.next()?;
-        let mut above = BTreeMap::new();
-        let mut end = high_water;
-        while let Some(first) = words.next() {
-            let last = words.next()?;
-            // Strictly beyond the neighbour: `end + 1` would have been merged with it.
-            if first <= end.checked_add(1)? || last < first {
-                return None;
-            }
-            above.insert(first, last);
-            end = last;
+    fn beginning_at(&self, first: u64) -> Result<Option<u64>, JournalError> {
+        match self.put.get(&first) {
+            Some(&last) => Ok(Some(last)),
+            None if self.gone.contains(&first) => Ok(None),
+            None => self.disk.beginning_at(first),
         }
-        (above.len() <= MAX_GAPS).then_some(Self { high_water, above })
+    }
+
+    /// The last range above the mark that begins at or before `at_most`.
+    fn last_beginning_by(&self, at_most: u64) -> Result<Option<(u64, u64)>, JournalError> {
+        if at_most <= self.high_water {
+            return Ok(None);
+        }
+        let noted = self.put.range(self.high_water + 1..=at_most).next_back().map(|(&first, &last)| (first, last));
+        let on_disk = self.disk.last_beginning_in(self.high_water, at_most)?;
+        let on_disk = on_disk.filter(|(first, _)| !self.gone.contains(first) && !self.put.contains_key(first));
+        Ok(noted.max(on_disk))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn seq(number: u64) -> Sequence {
-        Sequence::new(number)
-    }
-
-    #[test]
-    fn a_gap_closes_when_the_missing_range_comes_in() {
-        let mut ranges = StoredRanges::default();
-        ranges.insert(seq(1), seq(40)).unwrap();
-        ranges.insert(seq(61), seq(80)).unwrap();
-        assert_eq!(ranges.high_water(), seq(40));
-        ranges.insert(seq(41), seq(60)).unwrap();
-        assert_eq!(ranges, StoredRanges { high_water: 80, above: BTreeMap::new() });
-    }
-
-    #[test]
-    fn gaps_are_bounded_and_closing_one_makes_room() {
-        let mut ranges = StoredRanges::default();
-        for gap in 1..=MAX_GAPS as u64 {
-            ranges.insert(seq(gap * 2), seq(gap * 2)).unwrap();
-        }
-        let beyond = seq(MAX_GAPS as u64 * 2 + 2);
-        assert_eq!(ranges.insert(beyond, beyond), Err(TooManyGaps));
-        ranges.insert(seq(1), seq(1)).unwrap();
-        assert_eq!(ranges.high_water(), seq(2));
-        assert_eq!(ranges.insert(beyond, beyond), Ok(()));
-    }
-
-    #[test]
-    fn the_last_sequence_of_all_is_no_overflow() {
-        let mut ranges = StoredRanges::default();
-        ranges.insert(seq(u64::MAX), seq(u64::MAX)).unwrap();
-        assert_eq!(ranges.coverage(seq(u64::MAX), seq(u64::MAX)), Coverage::Stored);
-        assert_eq!(StoredRanges::decode(&ranges.encode()), Some(ranges));
-    }
-
-    #[test]
-    fn bytes_that_break_an_invariant_are_refused() {
-        let encode = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
-        assert!(StoredRanges::decode(&encode(&[5, 7, 9, 11, 11])).is_some());
-        for words in [&[][..], &[5, 6, 9], &[5, 7], &[5, 3, 4], &[5, 7, 6], &[5, 9, 10, 11, 12], &[u64::MAX, 1, 1]] {
-            assert_eq!(StoredRanges::decode(&encode(words)), None, "{words:?}");
-        }
-        assert_eq!(StoredRanges::decode(&[0; 9]), None);
-    }
-
-    proptest! {
-        /// The model is the plain set of stored sequences.
-        #[test]
-        fn the_ranges_say_what_a_plain_set_says(steps in proptest::collection::vec((1_u64..60, 0_u64..6), 1..60)) {
-            let mut ranges = StoredRanges::default();
-            let mut model = BTreeSet::new();
-            for (first, more) in steps {
-                let last = first + more;
-                let stored = (first..=last).filter(|sequence| model.contains(sequence)).count() as u64;
-                let expected = match stored {
-                    0 => Coverage::New,
-                    all if all == more + 1 => Coverage::Stored,
-                    _ => Coverage::Partial,
-                };
-                prop_assert_eq!(ranges.coverage(seq(first), seq(last)), expected);
-                if expected == Coverage::New {
-                    ranges.insert(seq(first), seq(last)).unwrap();
-                    model.extend(first..=last);
-                }
-                let gapless = (1..).take_while(|sequence| model.contains(sequence)).last().unwrap_or(0);
-                prop_assert_eq!(ranges.high_water(), seq(gapless));
-                prop_assert_eq!(StoredRanges::decode(&ranges.encode()), Some(ranges.clone()));
-            }
-        }
-
-        #[test]
-        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = StoredRanges::decode(&bytes);
-        }
-    }
-}
+mod tests;

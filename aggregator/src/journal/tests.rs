@@ -8,6 +8,9 @@ use picket_common::config::ByteSize;
 
 use super::*;
 
+/// Gaps that a test can make one by one.
+const FEW_GAPS: u64 = 1024;
+
 struct Opened {
     directory: TempDir,
     journal: Journal,
@@ -53,6 +56,12 @@ fn batch(first: u64, last: u64) -> (BatchHeader, Bytes) {
 async fn append(journal: &Journal, first: u64, last: u64) -> Result<Appended, AppendError> {
     let (header, payload) = batch(first, last);
     journal.append(header, payload).await
+}
+
+async fn append_tombstone(journal: &Journal, first: u64, last: u64) -> Result<Appended, AppendError> {
+    let (header, _) = batch(first, last);
+    let header = BatchHeader { raw_bytes: 0, payload_bytes: 0, crc32c: 0, is_tombstone: true, ..header };
+    journal.append(header, Bytes::new()).await
 }
 
 fn read_all(journal: &Journal) -> Vec<(u64, u64)> {
@@ -135,9 +144,11 @@ async fn spools_do_not_share_their_sequences() {
 
 #[tokio::test]
 async fn a_refused_batch_leaves_no_trace_in_the_group_it_came_with() {
-    let opened = open();
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, committer) = Journal::open_with(directory.path(), &JournalConfig::default(), FEW_GAPS).unwrap();
+    let opened = Opened { directory, journal, committer };
     // One commit with many gaps and, among them, the batch that is one gap too many.
-    let last_gap = stored_ranges::MAX_GAPS as u64;
+    let last_gap = FEW_GAPS;
     let mut waiting = tokio::task::JoinSet::new();
     for gap in 1..=last_gap {
         let journal = opened.journal.clone();
@@ -152,6 +163,55 @@ async fn a_refused_batch_leaves_no_trace_in_the_group_it_came_with() {
     assert!(!read_all(&opened.journal).contains(&(beyond, beyond)));
     assert_eq!(append(&opened.journal, 1, 1).await, Ok(Appended::Stored));
     assert_eq!(append(&opened.journal, beyond, beyond).await, Ok(Appended::Stored));
+}
+
+#[tokio::test]
+async fn a_tombstone_closes_its_gap_and_leaves_no_entry() {
+    let opened = open();
+    append(&opened.journal, 1, 10).await.unwrap();
+    append(&opened.journal, 21, 30).await.unwrap();
+    assert_eq!(append_tombstone(&opened.journal, 11, 20).await, Ok(Appended::Stored));
+    assert_eq!(append_tombstone(&opened.journal, 11, 20).await, Ok(Appended::Duplicate));
+    assert_eq!(append(&opened.journal, 12, 14).await, Ok(Appended::Duplicate));
+    assert_eq!(append_tombstone(&opened.journal, 30, 31).await, Err(AppendError::Overlap));
+    let opened = reopen(opened).await;
+    assert_eq!(opened.journal.stored_up_to(spool()).unwrap(), Sequence::new(30));
+    assert_eq!(read_all(&opened.journal), [(1, 10), (21, 30)]);
+    assert_eq!(opened.journal.end(), JournalPosition::new(2), "it takes no position");
+}
+
+#[tokio::test]
+async fn a_tombstone_needs_no_room_in_a_full_journal() {
+    let payload_bytes = batch(1, 1).1.len() as u64;
+    let config = JournalConfig { max_bytes: ByteSize::bytes(payload_bytes), ..JournalConfig::default() };
+    let opened = open_in(tempfile::tempdir().unwrap(), &config);
+    append(&opened.journal, 1, 1).await.unwrap();
+    assert_eq!(append(&opened.journal, 2, 2).await, Err(AppendError::Full));
+    assert_eq!(append_tombstone(&opened.journal, 2, 2).await, Ok(Appended::Stored));
+}
+
+/// Lanes that drain at once leave gaps wherever one is behind the others.
+#[tokio::test]
+async fn a_spool_may_have_very_many_gaps_and_they_close_in_any_order() {
+    const BATCHES: u64 = 30_000;
+    let mut opened = open();
+    // Every batch at its place in an order that has nothing to do with the sequences: the stride has no factor in common
+    // with the number.
+    let order: Vec<u64> = (0..BATCHES).map(|at| at * 17_977 % BATCHES).collect();
+    let halves = order.split_at(order.len() / 2);
+    for (half, stored) in [(halves.0, Appended::Stored), (halves.1, Appended::Stored), (&order, Appended::Duplicate)] {
+        let mut waiting = tokio::task::JoinSet::new();
+        for at in half {
+            let (journal, first) = (opened.journal.clone(), at * 10 + 1);
+            waiting.spawn(async move { append_tombstone(&journal, first, first + 9).await });
+        }
+        while let Some(appended) = waiting.join_next().await {
+            assert_eq!(appended.unwrap(), Ok(stored));
+        }
+        opened = reopen(opened).await;
+    }
+    assert_eq!(opened.journal.stored_up_to(spool()).unwrap(), Sequence::new(BATCHES * 10));
+    assert_eq!(opened.journal.highest_stored(spool()).unwrap(), Sequence::new(BATCHES * 10));
 }
 
 #[tokio::test]
@@ -311,6 +371,7 @@ async fn subscribers_learn_of_the_new_end() {
 #[derive(Debug, Clone)]
 enum Step {
     Append(u64, u64),
+    Tombstone(u64, u64),
     Finish,
     Reopen,
 }
@@ -318,6 +379,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (1_u64..40, 0_u64..4).prop_map(|(first, more)| Step::Append(first, first + more)),
+        3 => (1_u64..40, 0_u64..4).prop_map(|(first, more)| Step::Tombstone(first, first + more)),
         1 => Just(Step::Finish),
         1 => Just(Step::Reopen),
     ]
@@ -336,7 +398,8 @@ proptest! {
             let mut waiting = Vec::new();
             for step in steps {
                 match step {
-                    Step::Append(first, last) => {
+                    Step::Append(first, last) | Step::Tombstone(first, last) => {
+                        let is_tombstone = matches!(step, Step::Tombstone(..));
                         let known = (first..=last).filter(|sequence| stored.contains(sequence)).count() as u64;
                         let expected = match known {
                             0 => Ok(Appended::Stored),
@@ -345,9 +408,16 @@ proptest! {
                         };
                         if expected == Ok(Appended::Stored) {
                             stored.extend(first..=last);
-                            waiting.push((first, last));
+                            if !is_tombstone {
+                                waiting.push((first, last));
+                            }
                         }
-                        assert_eq!(append(&opened.journal, first, last).await, expected);
+                        let answer = if is_tombstone {
+                            append_tombstone(&opened.journal, first, last).await
+                        } else {
+                            append(&opened.journal, first, last).await
+                        };
+                        assert_eq!(answer, expected);
                     }
                     Step::Finish => {
                         opened.journal.finish_plan(opened.journal.end()).unwrap();
@@ -356,6 +426,8 @@ proptest! {
                     Step::Reopen => opened = reopen(opened).await,
                 }
                 assert_eq!(read_all(&opened.journal), waiting);
+                let gapless = (1..).take_while(|sequence| stored.contains(sequence)).last().unwrap_or(0);
+                assert_eq!(opened.journal.stored_up_to(spool()).unwrap(), Sequence::new(gapless));
             }
         });
     }

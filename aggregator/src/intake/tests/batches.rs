@@ -54,6 +54,30 @@ async fn a_relay_learns_at_welcome_what_is_stored() {
 }
 
 #[tokio::test]
+async fn a_tombstone_is_acknowledged_and_its_sequences_count_as_stored() {
+    let aggregator = start().await;
+    let relay = aggregator.session(&aggregator.join().await, spool(1)).await.welcomed().await;
+    let (after, payload) = relay.batch(11, 20);
+    relay.send_batch(&after, &payload).await;
+    let tombstone = BatchHeader {
+        first: Sequence::new(1),
+        last: Sequence::new(10),
+        raw_bytes: 0,
+        payload_bytes: 0,
+        crc32c: 0,
+        is_tombstone: true,
+        ..after
+    };
+    assert_eq!(relay.send_batch(&tombstone, b"").await, ack(1, 10, false));
+    assert_eq!(relay.send_batch(&tombstone, b"").await, ack(1, 10, true));
+    let with_payload = BatchHeader { payload_bytes: 1, ..tombstone };
+    assert!(nacked(&relay.send_batch(&with_payload, b"x").await, NackReason::Corrupt));
+    assert_eq!(aggregator.journal.stored_up_to(spool(1)).unwrap(), Sequence::new(20));
+    assert_eq!(aggregator.journal.backlog().batches, 1);
+    assert!(aggregator.metrics().contains("picket_aggregator_records_received_total 10\n"));
+}
+
+#[tokio::test]
 async fn damaged_batches_are_refused_for_good_and_not_stored() {
     let aggregator = start().await;
     let relay = aggregator.session(&aggregator.join().await, spool(1)).await.welcomed().await;
