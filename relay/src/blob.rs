@@ -191,8 +191,8 @@ mod tests {
     #[tokio::test]
     async fn the_chunks_of_a_blob_are_its_scrubbed_bytes_in_order() {
         let directory = tempfile::tempdir().unwrap();
-        let (spool, _committer) =
-            Spool::open(&directory.path().join("spool"), &SpoolConfig::default(), [1; 16]).unwrap();
+        let config = SpoolConfig { linger: picket_common::config::Span::millis(0), ..SpoolConfig::default() };
+        let (spool, _committer) = Spool::open(&directory.path().join("spool"), &config, [1; 16]).unwrap();
         let staging = Staging::open(&directory.path().join("staging"), 1 << 30, random).unwrap();
         for length in [0, 1, 1 << 20, (1 << 20) + 1, (5 << 20) / 2] {
             let first = Sequence::new(spool.subscribe().borrow().get() + 1);

@@ -197,8 +197,12 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_763_820_306_789);
 
+    fn no_linger() -> SpoolConfig {
+        SpoolConfig { linger: picket_common::config::Span::millis(0), ..SpoolConfig::default() }
+    }
+
     fn open(directory: &std::path::Path) -> (Outcomes, Committer) {
-        let (spool, committer) = Spool::open(directory, &SpoolConfig::default(), [1; 16]).unwrap();
+        let (spool, committer) = Spool::open(directory, &no_linger(), [1; 16]).unwrap();
         (Outcomes::new(spool, || NOW), committer)
     }
 
@@ -266,7 +270,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         // Nothing has so much free space.
         let full = picket_common::config::ByteSize::bytes(u64::MAX / 2);
-        let config = SpoolConfig { min_free_bytes: full, ..SpoolConfig::default() };
+        let config = SpoolConfig { min_free_bytes: full, ..no_linger() };
         let (spool, committer) = Spool::open(directory.path(), &config, [1; 16]).unwrap();
         let outcomes = Outcomes::new(spool, || NOW);
         count(&outcomes, 7, "spool_full", 4);

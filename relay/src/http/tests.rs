@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use picket_common::category::DataCategory;
-use picket_common::config::ByteSize;
+use picket_common::config::{ByteSize, Span};
 use picket_common::envelope::Envelope;
 use picket_common::ids::{ProjectId, Sequence};
 use picket_common::outcome::{Outcome, OutcomeCount, OutcomeKey};
@@ -55,7 +55,9 @@ pub(super) struct Relay {
 
 fn relay_with(limits: LimitsConfig, spool_config: &SpoolConfig) -> Relay {
     let directory = tempfile::tempdir().unwrap();
-    let (spool, committer) = Spool::open(&directory.path().join("spool"), spool_config, [1; 16]).unwrap();
+    // What was answered can be read at once.
+    let spool_config = SpoolConfig { linger: Span::millis(0), ..spool_config.clone() };
+    let (spool, committer) = Spool::open(&directory.path().join("spool"), &spool_config, [1; 16]).unwrap();
     let outcomes = Outcomes::new(spool.clone(), || Timestamp::from_millis(1_763_820_306_789));
     let server = Arc::new(Server {
         config: HttpConfig::default(),

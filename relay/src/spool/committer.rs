@@ -1,4 +1,4 @@
-//! The one commit thread: turns waiting records into sealed batches on disk.
+//! The one commit thread: puts waiting records into the frames that grow, on disk, and seals these when it is time.
 //!
 //! One thread, because one fsync for many records is what makes durability cheap: measured with 1 KiB records, 64
 //! writers that each sync their own reach 4 700 records/s, one committer that syncs 512 at a time 70 800.
@@ -13,17 +13,18 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use picket_common::ids::Sequence;
 use picket_common::outcome::OutcomeCount;
 use picket_common::record::Record;
 use picket_common::timestamp::Timestamp;
-use picket_common::wire::BatchHeader;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::timeout_at;
 
-use super::counts::{Ledger, LedgerChange};
+use super::counts::Ledger;
 use super::error::{AppendError, SpoolError};
-use super::store::{StoredHeader, Writing};
+use super::frames::{Frames, PushError};
+use super::store::Writing;
 use super::{Shared, lock};
 
 /// One waiting record.
@@ -31,7 +32,7 @@ pub(super) struct Append {
     pub(super) record: Record,
     /// What ended on the way of the same request; counted if and only if the record is stored.
     pub(super) counts: Vec<OutcomeCount>,
-    pub(super) reply: oneshot::Sender<Result<Sequence, AppendError>>,
+    pub(super) reply: oneshot::Sender<Result<(), AppendError>>,
     /// The record's share of the queue's bytes, given back when it is answered.
     pub(super) _permit: OwnedSemaphorePermit,
 }
@@ -61,20 +62,21 @@ impl Committer {
         shared: Arc<Shared>,
         queue: mpsc::Sender<Command>,
         receiver: mpsc::Receiver<Command>,
-        next: Sequence,
+        frames: Frames,
         ledger: Ledger,
     ) -> Result<Self, SpoolError> {
-        let encoder = Encoder::new(shared.config.compression_level)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(SpoolError::Thread)?;
         let worker = Worker {
             shared,
             receiver,
+            runtime,
             group: Vec::new(),
             settling: Vec::new(),
             seal: None,
             carried: None,
-            next,
+            frames,
             ledger,
-            encoder,
         };
         let thread = std::thread::Builder::new()
             .name("spool-commit".to_owned())
@@ -120,17 +122,27 @@ impl std::fmt::Debug for Committer {
 struct Worker {
     shared: Arc<Shared>,
     receiver: mpsc::Receiver<Command>,
-    /// What the next batch consists of. Kept here so that it can be answered after a panic.
+    /// For waiting with an end to it; nothing else runs there.
+    runtime: Runtime,
+    /// What the next commit consists of. Kept here so that it can be answered after a panic.
     group: Vec<Append>,
     /// Who waits for what was counted to be on disk.
     settling: Vec<oneshot::Sender<()>>,
-    /// Whether what was counted shall go into the next batch, and when that was said.
+    /// Whether what was counted shall go into the next commit, and when that was said.
     seal: Option<Timestamp>,
-    /// Taken from the queue, but too large for the batch that was just sealed.
+    /// Taken from the queue, but too large for the commit before.
     carried: Option<Append>,
-    next: Sequence,
+    frames: Frames,
     ledger: Ledger,
-    encoder: Encoder,
+}
+
+/// What the thread waited for.
+enum Waited {
+    Command(Command),
+    /// A frame has waited for long enough.
+    Due,
+    /// Nothing more comes.
+    Closed,
 }
 
 impl Worker {
@@ -149,19 +161,38 @@ impl Worker {
 
     /// An error is final.
     fn commit_until_closed(&mut self) -> Result<(), Arc<str>> {
-        while self.collect() {
-            self.commit()?;
+        loop {
+            match self.wait() {
+                Waited::Command(first) => self.collect(first),
+                Waited::Due => {}
+                Waited::Closed => break,
+            }
+            self.commit(Frames::end_commit)?;
         }
-        // What was counted and not waited for.
-        self.commit()
+        // What was counted and not waited for, and what still grows.
+        self.commit(|frames, _, writing| frames.end_all(writing))
     }
 
-    /// Waits for something to do and takes what waits with it, up to a batch; false when all is done.
-    fn collect(&mut self) -> bool {
-        debug_assert!(self.group.is_empty(), "the batch before was answered");
-        let Some(first) = self.carried.take().map(Command::Append).or_else(|| self.receiver.blocking_recv()) else {
-            return false;
+    /// Waits for something to do.
+    fn wait(&mut self) -> Waited {
+        if let Some(carried) = self.carried.take() {
+            return Waited::Command(Command::Append(carried));
+        }
+        let received = match self.frames.due() {
+            // The timer must be made in the runtime, hence the block.
+            Some(due) => self.runtime.block_on(async { timeout_at(due.into(), self.receiver.recv()).await }),
+            None => Ok(self.receiver.blocking_recv()),
         };
+        match received {
+            Ok(Some(command)) => Waited::Command(command),
+            Ok(None) => Waited::Closed,
+            Err(_elapsed) => Waited::Due,
+        }
+    }
+
+    /// Takes what waits with the first, up to a batch.
+    fn collect(&mut self, first: Command) {
+        debug_assert!(self.group.is_empty(), "the commit before was answered");
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(command) = next {
@@ -173,7 +204,6 @@ impl Worker {
             // Empty, or disconnected: either way there is nothing to take.
             next = if has_room { self.receiver.try_recv().ok() } else { None };
         }
-        true
     }
 
     /// Takes a command into the next commit; false if that is full without it.
@@ -195,122 +225,101 @@ impl Worker {
         true
     }
 
-    /// Seals the group, writes it with what was counted, and answers its waiters. After an error they are still to be
-    /// answered.
-    fn commit(&mut self) -> Result<(), Arc<str>> {
+    /// Writes the group, what was counted, and the headers of what `end` seals; answers the waiters. After an error they are
+    /// still to be answered.
+    fn commit(
+        &mut self,
+        end: impl FnOnce(&mut Frames, Instant, &mut Writing) -> std::io::Result<()>,
+    ) -> Result<(), Arc<str>> {
         let started = Instant::now();
-        let oldest_received_at = self.encode();
-        let (ledger_change, sealed_at) = self.count()?;
-        let oldest_received_at = oldest_received_at.or(sealed_at);
-        let records = self.group.len() as u64 + u64::from(sealed_at.is_some());
-        let stored = match oldest_received_at {
-            Some(oldest_received_at) => {
-                self.encoder.compress().map_err(|error| format!("zstd: {error}"))?;
-                Some(StoredHeader { header: self.seal(records), oldest_received_at })
-            }
-            None => None,
-        };
-        if stored.is_some() || !ledger_change.is_empty() {
-            failpoint("spool::before_commit");
-            let batch = stored.as_ref().map(|stored| (stored, self.encoder.payload.as_slice()));
-            let writing = Writing { batch, ledger: &ledger_change };
+        let mut writing = Writing::default();
+        self.encode(started, &mut writing)?;
+        self.count(started, &mut writing)?;
+        end(&mut self.frames, started, &mut writing).map_err(|error| format!("zstd: {error}"))?;
+        let spool_id = *lock(&self.shared.id);
+        writing.sealed.iter_mut().for_each(|sealed| sealed.header.spool_id = spool_id);
+        if !writing.is_empty() {
+            let places = if writing.pieces.is_empty() { SEALS } else { COMMITS };
+            failpoint(places.0);
             self.shared.store.commit(&writing).map_err(|error| error.to_string())?;
-            failpoint("spool::after_commit");
+            failpoint(places.1);
         }
-        if let Some(stored) = &stored {
-            self.publish(stored);
+        self.publish(&writing);
+        if !writing.pieces.is_empty() {
             self.shared.metrics.commit_duration_seconds.observe(started.elapsed().as_secs_f64());
-            #[expect(clippy::cast_precision_loss, reason = "a batch has at most a few thousand records")]
+            #[expect(clippy::cast_precision_loss, reason = "a commit has at most a few thousand records")]
             self.shared.metrics.commit_records.observe(self.group.len() as f64);
         }
         // After the batch: who sees the ledger empty must see what became of it.
         self.shared.ledger_length.store(self.ledger.len(), Ordering::Relaxed);
-        self.answer(stored.as_ref());
-        self.encoder.shrink(self.shared.config.batch_bytes.as_usize());
+        self.answer();
         Ok(())
     }
 
-    /// Brings the ledger up to date with what was counted, and encodes a record of it if that is asked for and there is room;
-    /// the time of that record.
-    fn count(&mut self) -> Result<(LedgerChange, Option<Timestamp>), Arc<str>> {
+    /// Puts the group's records into frames; those that can't be are answered and left out.
+    fn encode(&mut self, now: Instant, writing: &mut Writing) -> Result<(), Arc<str>> {
+        let mut failure = None;
+        let frames = &mut self.frames;
+        let left_out = self.group.extract_if(.., |append| {
+            if failure.is_some() {
+                return false;
+            }
+            match frames.push(&append.record, now, writing) {
+                Ok(()) => false,
+                Err(PushError::Record(_)) => true,
+                Err(error @ PushError::Compression(_)) => {
+                    failure = Some(Arc::from(error.to_string()));
+                    false
+                }
+            }
+        });
+        for append in left_out {
+            let bytes = append.record.body.len();
+            let _ = append.reply.send(Err(AppendError::TooLarge { bytes }));
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Brings the ledger up to date with what was counted, and spools a record of it if that is asked for and there is room.
+    fn count(&mut self, now: Instant, writing: &mut Writing) -> Result<(), Arc<str>> {
         let waiting = lock(&self.shared.waiting).take();
         waiting.for_each(|count| self.ledger.add(count));
         for append in &mut self.group {
             append.counts.drain(..).for_each(|count| self.ledger.add(count));
         }
-        let mut change = LedgerChange::default();
-        let mut sealed_at = None;
         // At the budget counts stay in the ledger, which overwrites itself and so does not grow.
         if let Some(at) = self.seal.take().filter(|_| self.shared.has_room()) {
-            let record = self.ledger.seal(at, &mut change).map_err(|error| error.to_string())?;
+            let record = self.ledger.seal(at, &mut writing.ledger).map_err(|error| error.to_string())?;
             if let Some(record) = record {
-                record.encode_into(&mut self.encoder.raw).map_err(|error| error.to_string())?;
-                sealed_at = Some(at);
+                self.frames.push(&record, now, writing).map_err(|error| error.to_string())?;
             }
         }
-        self.ledger.take_changed(&mut change);
-        Ok((change, sealed_at))
+        self.ledger.take_changed(&mut writing.ledger);
+        Ok(())
     }
 
-    fn answer(&mut self, stored: Option<&StoredHeader>) {
+    fn answer(&mut self) {
         // A client that hung up hears nothing; its record stays.
-        let first = stored.map_or(self.next, |stored| stored.header.first);
-        for (sequence, append) in (first.get()..).zip(self.group.drain(..)) {
-            let _ = append.reply.send(Ok(Sequence::new(sequence)));
+        for append in self.group.drain(..) {
+            let _ = append.reply.send(Ok(()));
         }
         for settled in self.settling.drain(..) {
             let _ = settled.send(());
         }
     }
 
-    /// Encodes the group's records one after the other; those that can't be are answered and left out. The oldest time of
-    /// receipt, or `None` if nothing is left.
-    fn encode(&mut self) -> Option<Timestamp> {
-        let raw = &mut self.encoder.raw;
-        raw.clear();
-        let mut oldest: Option<Timestamp> = None;
-        let too_large = self.group.extract_if(.., |append| {
-            let before = raw.len();
-            if append.record.encode_into(raw).is_err() {
-                raw.truncate(before);
-                return true;
-            }
-            let received_at = append.record.header.received_at;
-            oldest = Some(oldest.map_or(received_at, |oldest| received_at.min(oldest)));
-            false
-        });
-        for append in too_large {
-            let bytes = append.record.body.len();
-            let _ = append.reply.send(Err(AppendError::TooLarge { bytes }));
-        }
-        oldest
-    }
-
-    fn seal(&self, records: u64) -> BatchHeader {
-        debug_assert!(records > 0, "a batch has records");
-        BatchHeader {
-            spool_id: *lock(&self.shared.id),
-            first: self.next,
-            last: self.next.advanced_by(records - 1),
-            raw_bytes: self.encoder.raw.len() as u64,
-            payload_bytes: self.encoder.payload.len() as u64,
-            crc32c: crc32c::crc32c(&self.encoder.payload),
-            is_tombstone: false,
-        }
-    }
-
-    /// The batch is on disk: counts it, then lets readers see it. In this order, because a reader may acknowledge at
+    /// It is written: counts it, then lets readers see what was sealed. In this order, because a reader may acknowledge at
     /// once.
-    fn publish(&mut self, stored: &StoredHeader) {
-        debug_assert_eq!(stored.header.first, self.next, "sequences have no gaps");
-        self.next = stored.header.last.advanced_by(1);
+    fn publish(&mut self, writing: &Writing) {
         {
             let mut counters = lock(&self.shared.counters);
-            counters.add(stored);
             counters.accepted_total += self.group.len() as u64;
+            counters.add_written(writing, self.frames.oldest());
         }
         self.shared.publish_usage();
-        self.shared.committed.send_replace(stored.header.last);
+        if let Some(sealed) = writing.sealed.last() {
+            self.shared.committed.send_replace(sealed.header.last);
+        }
     }
 
     /// Closes the queue and answers until it is empty. Merely dropped, a record that is being queued at this instant would
@@ -335,35 +344,10 @@ fn answer_failed(group: impl IntoIterator<Item = Append>, reason: &Arc<str>) {
     }
 }
 
-/// Buffers and compression context, used again for every batch.
-struct Encoder {
-    compressor: zstd::bulk::Compressor<'static>,
-    raw: Vec<u8>,
-    payload: Vec<u8>,
-}
-
-impl Encoder {
-    fn new(level: i32) -> Result<Self, SpoolError> {
-        let compressor =
-            zstd::bulk::Compressor::new(level).map_err(|source| SpoolError::Compressor { level, source })?;
-        Ok(Self { compressor, raw: Vec::new(), payload: Vec::new() })
-    }
-
-    fn compress(&mut self) -> std::io::Result<()> {
-        self.payload.clear();
-        self.payload.reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
-        self.compressor.compress_to_buffer(&self.raw, &mut self.payload)?;
-        Ok(())
-    }
-
-    /// Gives back what an outsized record took.
-    fn shrink(&mut self, batch_bytes: usize) {
-        self.raw.clear();
-        self.raw.shrink_to(2 * batch_bytes);
-        self.payload.clear();
-        self.payload.shrink_to(2 * batch_bytes);
-    }
-}
+/// Failpoints around a write that somebody is answered for.
+const COMMITS: (&str, &str) = ("spool::before_commit", "spool::after_commit");
+/// Failpoints around a write of headers or counts only.
+const SEALS: (&str, &str) = ("spool::before_seal", "spool::after_seal");
 
 /// A place where a fault test can end the process, as `kill -9` would: `FAILPOINTS=NAME=return`. Nothing in normal
 /// builds.

@@ -1,6 +1,6 @@
 //! The `[spool]` section: how much the spool may hold, how it groups commits, what it leaves free on the disk.
 
-use picket_common::config::{ByteSize, InvalidValue, Validate};
+use picket_common::config::{ByteSize, InvalidValue, Span, Validate};
 use serde::{Deserialize, Serialize};
 
 /// The `[spool]` section of `relay.toml`.
@@ -13,10 +13,13 @@ pub struct SpoolConfig {
     pub max_bytes: ByteSize,
     /// New records are refused while the spool's file system has less than this free. 0 switches the guard off.
     pub min_free_bytes: ByteSize,
-    /// A commit takes waiting records until their raw bytes reach this. A larger record makes a batch of its own.
+    /// A batch, and so a commit, takes records until their raw bytes reach this. A larger record makes a batch of its own.
     pub batch_bytes: ByteSize,
-    /// A commit takes at most this many records.
+    /// A batch takes at most this many records.
     pub batch_records: usize,
+    /// A batch waits this long for more records after its first one before it is sealed and can be sent; 0 seals it with
+    /// its first commit. Answers to clients don't wait for it: they follow the commit.
+    pub linger: Span,
     /// Most records that wait for the commit thread; further appends wait for a place.
     pub queue_records: usize,
     /// Most raw bytes that wait for the commit thread; further appends wait for room.
@@ -35,6 +38,7 @@ impl Default for SpoolConfig {
             min_free_bytes: ByteSize::mib(256),
             batch_bytes: ByteSize::mib(1),
             batch_records: 512,
+            linger: Span::millis(200),
             queue_records: 4096,
             queue_bytes: ByteSize::mib(32),
             compression_level: 1,
@@ -65,6 +69,10 @@ impl Validate for SpoolConfig {
         if self.queue_bytes > ByteSize::gib(16) {
             return Err(InvalidValue::new("spool.queue_bytes", format!("{} is over 16 GiB", self.queue_bytes)));
         }
+        // An age in the status of a relay that is well is a few seconds.
+        if self.linger > Span::secs(10) {
+            return Err(InvalidValue::new("spool.linger", format!("{} is over 10s", self.linger)));
+        }
         if !(1..=19).contains(&self.compression_level) {
             let problem = format!("{} is no zstd level, use 1 to 19", self.compression_level);
             return Err(InvalidValue::new("spool.compression_level", problem));
@@ -87,6 +95,7 @@ mod tests {
             (SpoolConfig { batch_records: 0, ..SpoolConfig::default() }, "spool.batch_records"),
             (SpoolConfig { queue_records: 0, ..SpoolConfig::default() }, "spool.queue_records"),
             (SpoolConfig { queue_bytes: ByteSize::bytes(0), ..SpoolConfig::default() }, "spool.queue_bytes"),
+            (SpoolConfig { linger: Span::secs(11), ..SpoolConfig::default() }, "spool.linger"),
             (SpoolConfig { compression_level: 99, ..SpoolConfig::default() }, "spool.compression_level"),
         ];
         for (config, key) in table {

@@ -65,6 +65,12 @@ pub enum SpoolError {
         /// What zstd says.
         source: std::io::Error,
     },
+    /// What was left growing by the process before can't be sealed.
+    #[error("the spool can't seal the batches that were left growing: {problem}")]
+    Seal {
+        /// What the database says.
+        problem: String,
+    },
     /// A read or an unsynced write failed.
     #[error("the spool can't {action}: {source}")]
     Storage {

@@ -1,42 +1,50 @@
 //! The spool: every accepted record is durable here before its client hears 200, and stays until an aggregator has it.
 //!
 //! # Invariants
-//! 1. [`Spool::append`] returns a sequence only after the write that holds the record was fsynced.
-//! 2. Every record has a sequence; sequences count from 1 without gaps and are never given twice under one spool id,
-//!    not even after everything was acknowledged and deleted, nor after a crash.
-//! 3. A batch is sealed once: the records of one commit, compressed into one zstd frame, with its header. It is stored,
-//!    read and sent in these bytes until it is deleted.
-//! 4. Readers see a batch only after its fsync ([`Spool::subscribe`]); what was not promised to a client is never sent.
+//! 1. [`Spool::append`] returns only after the write that holds the record was fsynced.
+//! 2. Every record gets a sequence when its batch is sealed; sequences count from 1 without gaps and are never given twice under
+//!    one spool id, not even after everything was acknowledged and deleted, nor after a crash.
+//! 3. A batch is one zstd frame that grows commit by commit and is sealed once. From then on it is read and sent in these bytes
+//!    until it is deleted. What may have been sent is never continued and never cut otherwise, although sealing is not synced:
+//!    a crash leaves the pieces, which were, and the opening after it makes the same batch of them (`frame`, `frames`).
+//! 4. Readers see a batch only after it was sealed ([`Spool::subscribe`]), and so after the fsync of all its records; what was not
+//!    promised to a client is never sent. A record waits for it no longer than `spool.linger`.
 //! 5. A batch leaves by an acknowledgement, because the aggregator says it has it, or into the quarantine, counted and
 //!    logged. Nothing else deletes.
 //! 6. After a failed write nothing is trusted: the spool refuses everything until the process starts anew. A kernel may
 //!    drop the dirty pages of a failed fsync, so a second fsync that succeeds proves nothing.
-//! 7. Memory is bounded: the queue by records and bytes, a commit by its batch, the database by its settings, all
-//!    independent of how much is spooled. Opening reads the headers, never the payloads.
+//! 7. Memory is bounded: the queue by records and bytes, a commit and what one frame holds back by a batch, the database by its
+//!    settings, all independent of how much is spooled. Opening reads the headers, and of the payloads only what was left growing:
+//!    less than a batch.
 //!
-//! # On disk
+//! # On disk, format 2
 //! ```text
 //! data_dir/spool/                RocksDB; one process at a time
-//! ├─ headers     first sequence: u64 BE -> JSON of the BatchHeader and the oldest received_at
-//! ├─ batches     first sequence: u64 BE -> payload: zstd frame of records (picket_common::record), in blob files
-//! ├─ state       format_version, spool_id, next_sequence: u64 BE, sealed_before_contact: u64 BE,
+//! ├─ headers     first sequence: u64 BE -> JSON of the BatchHeader, of the first and last received_at, and which pieces it has
+//! ├─ pieces      frame: u64 BE, number: u32 BE -> what a commit added to the batch (`frame`), in blob files
+//! ├─ batches     first sequence: u64 BE -> payload; written by format 1 only
+//! ├─ state       format_version, spool_id, next_sequence: u64 BE, frames: which grow, sealed_before_contact: u64 BE,
 //! │              project_configuration, quotas, quarantine
 //! ├─ outcomes    JSON of an OutcomeKey -> count: u64 BE; what ended here and is in no batch yet (`counts`)
 //! └─ quarantine  first sequence: u64 BE -> why, header and payload of a batch set aside
 //! ```
-//! The checksum of a payload is in its header (CRC-32C), checked whenever the payload is read.
+//! The payload of a batch is its pieces, one after the other, and the three bytes that end a frame. Its checksum is in the header
+//! (CRC-32C), checked whenever the payload is read.
 //!
 //! # Operations, in the order of a record's life
 //! - **append** (`committer`): waits for a place in the bounded queue, hands the record to the one commit thread,
-//!   waits. The thread takes all that wait, up to a batch, gives them sequences, encodes and compresses them, writes
-//!   header, payload and next sequence in one synced `WriteBatch`, publishes the new end and wakes the waiters. While
-//!   it waits for the disk the next batch gathers: the slower the disk, the larger the groups.
+//!   waits. The thread takes all that wait, up to a batch, feeds them to the frame that grows, flushes that, writes the
+//!   bytes that came out in one synced `WriteBatch` and wakes the waiters. While it waits for the disk the next group
+//!   gathers: the slower the disk, the larger the groups. Nothing is compressed or written twice.
+//! - **seal** (`frames`): a frame that is full, or whose first record has waited for the linger, gets its header and
+//!   sequences: with the commit that filled it, or in a write of its own without an fsync.
 //! - **count** (`counts`): what ended on the relay is added to a ledger by the same writes, and from time to time moved into
 //!   a record of its own, by one write too. The ledger has room when the spool has none.
-//! - **read** (`reader`): from a cursor of the reader's up to the published end, always by seek, so tombstones of
+//! - **read** (`reader`): from a cursor of the reader's up to the sealed end, always by seek, so tombstones of
 //!   deleted batches are not walked over. A batch whose bytes do not match is set aside and the reading goes on.
 //! - **acknowledge** (`removal`): deletes one batch, in any order; asking twice does no harm. Not synced.
-//! - **recover**: `open` replays the log, counts the headers and goes on at the stored next sequence.
+//! - **recover** (`recover`): `open` replays the log, brings an older format up, seals what was left growing, counts the headers
+//!   and goes on at the stored next sequence.
 //!
 //! What it does not do: know what is in a record that it was given, talk to anyone, decide what to drop. At its budget it refuses.
 
@@ -45,13 +53,18 @@ mod config;
 mod counts;
 mod disk_guard;
 mod error;
+mod frame;
+mod frames;
 mod metrics;
 mod quarantine;
 mod reader;
+mod recover;
 mod removal;
 mod store;
 mod usage;
 
+#[cfg(test)]
+mod growing_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -77,19 +90,15 @@ pub use usage::SpoolUsage;
 use committer::{Append, Command};
 use counts::{Counts, Ledger};
 use disk_guard::DiskGuard;
+use frames::Frames;
 use metrics::SpoolMetrics;
+use recover::{ANYTHING_MAY_BE_SENT, Recovered, STATE_CONTACT, read_contact, recover};
 use removal::Removal;
-use store::{STATE_FORMAT, STATE_NEXT, STATE_SPOOL_ID, Store, spool_id_from_state};
+use store::{STATE_SPOOL_ID, Store};
 use usage::Counters;
 
-/// The on-disk format this version writes and reads.
-const FORMAT_VERSION: u32 = 1;
 const STATE_PROJECTS: &[u8] = b"project_configuration";
 const STATE_QUOTAS: &[u8] = b"quotas";
-/// See [`Spool::sealed_before_contact`].
-const STATE_CONTACT: &[u8] = b"sealed_before_contact";
-/// The value of [`STATE_CONTACT`] from a contact until the next opening.
-const ANYTHING_MAY_BE_SENT: Sequence = Sequence::new(u64::MAX);
 
 /// Largest record taken: alone in a batch it stays within the wire's bound on payloads even where nothing compresses
 /// (zstd then adds less than half a percent).
@@ -129,7 +138,7 @@ struct Shared {
     /// Serialises deletions; held during them. The commit thread never takes it.
     removal: Mutex<Removal>,
     id: Mutex<SpoolId>,
-    /// The last sequence that is on disk.
+    /// The last sequence that was sealed.
     committed: watch::Sender<Sequence>,
     failure: watch::Sender<Option<Arc<str>>>,
     sealed_before_contact: Sequence,
@@ -155,7 +164,8 @@ impl Spool {
         committer::set_failpoints_up();
         make_directory(directory)?;
         let store = Store::open(directory)?;
-        let (id, next) = read_state(&store, directory, random)?;
+        let Recovered { id, next, frames } = recover(&store, directory, random)?;
+        let frames = Frames::new(config, frames, next)?;
         let committed = Sequence::new(next.get() - 1);
         let sealed_before_contact = read_contact(&store, committed)?;
         let removal = Removal::load(&store)?;
@@ -178,7 +188,7 @@ impl Spool {
         });
         shared.count_headers(committed)?;
         let (queue, receiver) = mpsc::channel(config.queue_records);
-        let committer = Committer::start(Arc::clone(&shared), queue.clone(), receiver, next, ledger)?;
+        let committer = Committer::start(Arc::clone(&shared), queue.clone(), receiver, frames, ledger)?;
         let room = Arc::new(Semaphore::new(config.queue_bytes.as_usize() / PERMIT_BYTES));
         let spool = Self { shared, queue, room };
         let usage = spool.usage();
@@ -189,12 +199,12 @@ impl Spool {
         Ok((spool, committer))
     }
 
-    /// Appends a record; returns its sequence once it is on disk. Waits while the queue is full. If the caller goes
+    /// Appends a record; returns once it is on disk. Waits while the queue is full. If the caller goes
     /// away meanwhile, the record may be stored all the same.
     ///
     /// # Errors
     /// [`AppendError`]: in each case the client must not hear 200.
-    pub async fn append(&self, record: Record) -> Result<Sequence, AppendError> {
+    pub async fn append(&self, record: Record) -> Result<(), AppendError> {
         self.append_counted(record, Vec::new()).await
     }
 
@@ -203,7 +213,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Self::append`].
-    pub async fn append_counted(&self, record: Record, counts: Vec<OutcomeCount>) -> Result<Sequence, AppendError> {
+    pub async fn append_counted(&self, record: Record, counts: Vec<OutcomeCount>) -> Result<(), AppendError> {
         self.place(&record).await?.put(record, counts).await
     }
 
@@ -234,7 +244,7 @@ impl Spool {
             records: counters.records,
             bytes: counters.bytes,
             budget: self.shared.config.max_bytes,
-            oldest_received_at: counters.oldest.map(|(_, received_at)| received_at),
+            oldest_received_at: counters.oldest_received_at(),
             accepted_total: counters.accepted_total,
             quarantined_batches: counters.quarantined_batches,
         }
@@ -259,7 +269,8 @@ impl Spool {
         *lock(&self.shared.id)
     }
 
-    /// The last sequence on disk, now and whenever it grows; 0 before the first record.
+    /// The last sequence that was sealed and so can be read, now and whenever it grows; 0 before the first. A record gets
+    /// there within `spool.linger` of its answer.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Sequence> {
         self.shared.committed.subscribe()
@@ -379,7 +390,7 @@ impl<'a> Place<'a> {
         self,
         record: Record,
         counts: Vec<OutcomeCount>,
-    ) -> impl Future<Output = Result<Sequence, AppendError>> + use<'a> {
+    ) -> impl Future<Output = Result<(), AppendError>> + use<'a> {
         let Self { spool, slot, bytes } = self;
         let (reply, answer) = oneshot::channel();
         slot.send(Command::Append(Append { record, counts, reply, _permit: bytes }));
@@ -410,33 +421,6 @@ impl Shared {
         self.failure.send_replace(Some(Arc::clone(reason)));
     }
 
-    /// Counts what is there, once, at open. A header that can't be read takes its batch to the quarantine.
-    fn count_headers(&self, committed: Sequence) -> Result<(), SpoolError> {
-        let mut unreadable = Vec::new();
-        let mut last = Sequence::new(0);
-        for raw in self.store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)) {
-            let raw = raw?;
-            match raw.parse() {
-                Ok(stored) => {
-                    last = stored.header.last;
-                    lock(&self.counters).add(&stored);
-                }
-                Err(problem) => unreadable.push((raw, problem)),
-            }
-        }
-        if last > committed {
-            let problem =
-                format!("a batch ends at {last}, but the next sequence is stored as {}", committed.advanced_by(1));
-            return Err(SpoolError::Damaged { directory: self.directory.clone(), problem });
-        }
-        for (raw, problem) in unreadable {
-            lock(&self.counters).batches += 1;
-            self.set_aside(&raw, SetAsideReason::Damaged, &problem)?;
-        }
-        self.publish_usage();
-        Ok(())
-    }
-
     fn publish_usage(&self) {
         let (records, bytes) = {
             let counters = lock(&self.counters);
@@ -456,44 +440,4 @@ fn make_directory(directory: &Path) -> Result<(), SpoolError> {
     // RocksDB syncs what is in its directory; that the directory itself survives a power cut is ours to see to.
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
-}
-
-/// What was sealed at the first opening since the last contact; this opening, if there was none in between.
-fn read_contact(store: &Store, committed: Sequence) -> Result<Sequence, SpoolError> {
-    let noted = store.state(STATE_CONTACT)?.and_then(|value| Sequence::from_key(&value));
-    if let Some(sealed) = noted.filter(|&sealed| sealed != ANYTHING_MAY_BE_SENT) {
-        return Ok(sealed);
-    }
-    store.put_state(&[(STATE_CONTACT, &committed.to_key())])?;
-    Ok(committed)
-}
-
-/// The spool's id and next sequence; a new spool gets both.
-fn read_state(store: &Store, directory: &Path, random: [u8; 16]) -> Result<(SpoolId, Sequence), SpoolError> {
-    let damaged = |problem: &str| SpoolError::Damaged { directory: directory.to_owned(), problem: problem.to_owned() };
-    let Some(format) = store.state(STATE_FORMAT)? else {
-        if store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)).next().is_some() {
-            return Err(damaged("there are batches but no format version"));
-        }
-        let id = SpoolId::from_random(random);
-        store.put_state(&[
-            (STATE_FORMAT, FORMAT_VERSION.to_string().as_bytes()),
-            (STATE_SPOOL_ID, id.to_string().as_bytes()),
-            (STATE_NEXT, &Sequence::FIRST.to_key()),
-        ])?;
-        return Ok((id, Sequence::FIRST));
-    };
-    if format != FORMAT_VERSION.to_string().as_bytes() {
-        return Err(SpoolError::UnknownFormat {
-            directory: directory.to_owned(),
-            found: String::from_utf8_lossy(&format).into_owned(),
-            known: FORMAT_VERSION,
-        });
-    }
-    let id = store.state(STATE_SPOOL_ID)?.and_then(|value| spool_id_from_state(&value));
-    let next = store.state(STATE_NEXT)?.and_then(|value| Sequence::from_key(&value)).filter(|next| next.get() > 0);
-    Ok((
-        id.ok_or_else(|| damaged("the spool id is missing"))?,
-        next.ok_or_else(|| damaged("the next sequence is missing"))?,
-    ))
 }

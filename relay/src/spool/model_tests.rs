@@ -1,9 +1,10 @@
 //! Random sequences of actions on a spool, compared with a model of what it promises.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use picket_common::config::Span;
 use picket_common::ids::Sequence;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Action {
     /// Append this many records at once.
-    Append(usize),
+    Append(u64),
     /// Acknowledge the batch at this place among those there, if there is one.
     Acknowledge(usize),
     /// Set that batch aside.
@@ -23,28 +24,35 @@ enum Action {
     Forget(u64),
     /// Close and open again.
     Reopen,
+    /// Go on with what a kill would leave.
+    Crash,
 }
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        4 => (1_usize..5).prop_map(Action::Append),
+        4 => (1_u64..5).prop_map(Action::Append),
         3 => (0_usize..6).prop_map(Action::Acknowledge),
         1 => (0_usize..6).prop_map(Action::SetAside),
         1 => (0_u64..=100).prop_map(Action::Forget),
         1 => Just(Action::Reopen),
+        1 => Just(Action::Crash),
     ]
 }
 
-/// What the spool must hold: every record that was answered and has not left, by sequence.
+/// What the spool must hold: every record that was answered and has not left. Which sequence a record has is the spool's to say,
+/// once.
 #[derive(Debug, Default)]
 struct Model {
-    records: BTreeMap<u64, Bytes>,
-    next: u64,
+    records: BTreeSet<Bytes>,
+    appended: u64,
+    /// Everything that was ever read, by sequence.
+    seen: BTreeMap<u64, Bytes>,
     set_aside: u64,
 }
 
 struct Subject {
     directory: TempDir,
+    config: SpoolConfig,
     open: Option<(Spool, Committer)>,
 }
 
@@ -53,10 +61,14 @@ impl Subject {
         &self.open.as_ref().unwrap().0
     }
 
-    async fn append(&self, model: &mut Model, count: usize) {
+    fn read(&self) -> Vec<SealedBatch> {
+        self.spool().read_from(Sequence::FIRST, ALL).unwrap()
+    }
+
+    async fn append(&self, model: &mut Model, count: u64) {
         let appends: Vec<_> = (0..count)
             .map(|number| {
-                let body = Bytes::from(format!("body {number} of {}", model.next));
+                let body = Bytes::from(format!("body {}", model.appended + number));
                 let spool = self.spool().clone();
                 let task = tokio::spawn({
                     let body = body.clone();
@@ -66,32 +78,29 @@ impl Subject {
             })
             .collect();
         for (task, body) in appends {
-            let sequence = task.await.unwrap().unwrap().get();
-            assert!(sequence > model.next - 1, "sequence {sequence} was given before");
-            assert!(model.records.insert(sequence, body).is_none());
+            task.await.unwrap().unwrap();
+            assert!(model.records.insert(body));
         }
-        model.next += count as u64;
+        model.appended += count;
     }
 
     fn leave(&self, model: &mut Model, place: usize, is_acknowledged: bool) {
-        let batches = self.spool().read_from(Sequence::FIRST, ALL).unwrap();
-        let Some(header) = batches.get(place).map(|batch| &batch.header) else { return };
+        let batches = self.read();
+        let Some(batch) = batches.get(place) else { return };
+        let header = &batch.header;
         if is_acknowledged {
             self.spool().acknowledge(header.first, header.last).unwrap();
         } else {
             self.spool().set_aside(header.first, SetAsideReason::RefusedCorrupt, "test").unwrap();
             model.set_aside += 1;
         }
-        model.records.retain(|sequence, _| !(header.first.get()..=header.last.get()).contains(sequence));
+        records(batch).iter().for_each(|record| assert!(model.records.remove(&record.body)));
     }
 
     fn forget(&self, model: &mut Model, percent: u64) {
-        let up_to = (model.next - 1) * percent / 100;
-        for batch in self.spool().read_from(Sequence::FIRST, ALL).unwrap() {
-            let header = batch.header;
-            if header.last.get() <= up_to {
-                model.records.retain(|sequence, _| !(header.first.get()..=header.last.get()).contains(sequence));
-            }
+        let up_to = self.spool().subscribe().borrow().get() * percent / 100;
+        for batch in self.read().iter().filter(|batch| batch.header.last.get() <= up_to) {
+            records(batch).iter().for_each(|record| assert!(model.records.remove(&record.body)));
         }
         self.spool().forget_stored(Sequence::new(up_to)).unwrap();
     }
@@ -100,30 +109,56 @@ impl Subject {
         let (spool, committer) = self.open.take().unwrap();
         drop(spool);
         committer.close().await;
-        self.open = Some(open(&self.directory, &small()));
+        self.open = Some(open(&self.directory, &self.config));
     }
 
-    fn compare(&self, model: &Model) {
-        let mut found = BTreeMap::new();
-        for batch in self.spool().read_from(Sequence::FIRST, ALL).unwrap() {
+    /// Goes on with a copy of the files as they are: nothing was closed or sealed.
+    async fn crash(&mut self) {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("spool")).unwrap();
+        for file in std::fs::read_dir(self.directory.path().join("spool")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join("spool").join(file.file_name())).unwrap();
+        }
+        let (spool, committer) = self.open.take().unwrap();
+        drop(spool);
+        committer.close().await;
+        self.directory = copy;
+        self.open = Some(open(&self.directory, &self.config));
+    }
+
+    fn compare(&self, model: &mut Model) {
+        // Looked at between two seals.
+        let (end, batches) = loop {
+            let end = *self.spool().subscribe().borrow();
+            let batches = self.read();
+            if *self.spool().subscribe().borrow() == end {
+                break (end.get(), batches);
+            }
+        };
+        let mut found = BTreeSet::new();
+        for batch in batches {
             for (sequence, record) in (batch.header.first.get()..).zip(records(&batch)) {
-                found.insert(sequence, record.body);
+                let seen = model.seen.entry(sequence).or_insert_with(|| record.body.clone());
+                assert_eq!(*seen, record.body, "sequence {sequence} was given before");
+                assert!(found.insert(record.body));
             }
         }
-        assert_eq!(found, model.records);
         let usage = self.spool().usage();
         assert_eq!(usage.records, model.records.len() as u64);
+        assert!(found.is_subset(&model.records));
+        assert_eq!(model.records.len() - found.len(), usize::try_from(model.appended - end).unwrap());
+        assert!(model.seen.keys().copied().eq(1..=end), "sequences have no gaps");
         assert_eq!(usage.quarantined_batches, model.set_aside);
         assert_eq!(usage.oldest_received_at.is_some(), !model.records.is_empty());
-        assert_eq!(*self.spool().subscribe().borrow(), Sequence::new(model.next - 1));
     }
 }
 
-async fn play(actions: Vec<Action>) {
+async fn play(actions: Vec<Action>, config: SpoolConfig) {
     let directory = tempfile::tempdir().unwrap();
-    let opened = open(&directory, &small());
-    let mut subject = Subject { directory, open: Some(opened) };
-    let mut model = Model { next: 1, ..Model::default() };
+    let opened = open(&directory, &config);
+    let mut subject = Subject { directory, config, open: Some(opened) };
+    let mut model = Model::default();
     for action in actions {
         match action {
             Action::Append(count) => subject.append(&mut model, count).await,
@@ -131,17 +166,34 @@ async fn play(actions: Vec<Action>) {
             Action::SetAside(place) => subject.leave(&mut model, place, false),
             Action::Forget(percent) => subject.forget(&mut model, percent),
             Action::Reopen => subject.reopen().await,
+            Action::Crash => subject.crash().await,
         }
-        subject.compare(&model);
+        subject.compare(&mut model);
     }
+    subject.reopen().await;
+    subject.compare(&mut model);
+    assert_eq!(subject.spool().subscribe().borrow().get(), model.appended);
+}
+
+/// Batches of one commit; batches that only fullness seals, or closing; batches that may be sealed at any moment.
+fn config() -> impl Strategy<Value = SpoolConfig> {
+    prop_oneof![Just((0, 512)), Just((10_000, 4)), Just((2, 4))].prop_map(|(linger, batch_records)| SpoolConfig {
+        linger: Span::millis(linger),
+        batch_records,
+        ..small()
+    })
 }
 
 proptest! {
     // Each case opens databases and waits for real fsyncs.
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn a_spool_holds_what_was_answered_and_has_not_left(actions in proptest::collection::vec(action(), 1..25)) {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(play(actions));
+    fn a_spool_holds_what_was_answered_and_has_not_left(
+        actions in proptest::collection::vec(action(), 1..25),
+        config in config(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(play(actions, config));
     }
 }

@@ -13,7 +13,7 @@ use picket_common::ids::Sequence;
 use serde::{Deserialize, Serialize};
 
 use super::error::SpoolError;
-use super::store::{STATE_QUARANTINE, Store};
+use super::store::{STATE_QUARANTINE, Store, StoredHeader};
 
 /// Why a batch was set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -81,7 +81,7 @@ impl Totals {
         totals.bytes += value.len() as u64;
         // Two numbers always serialise.
         let encoded = serde_json::to_vec(&totals).unwrap_or_default();
-        store.move_to_quarantine(batch.first, &value, &evicted, &encoded)?;
+        store.move_to_quarantine((batch.first, batch.stored), &value, &evicted, &encoded)?;
         *self = totals;
         if !evicted.is_empty() {
             tracing::error!(
@@ -97,6 +97,8 @@ impl Totals {
 /// A batch on its way to the quarantine.
 pub(super) struct SetAside<'a> {
     pub(super) first: Sequence,
+    /// Its header, if that can be read.
+    pub(super) stored: Option<&'a StoredHeader>,
     pub(super) reason: SetAsideReason,
     pub(super) detail: &'a str,
     pub(super) header_json: &'a [u8],

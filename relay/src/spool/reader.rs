@@ -101,8 +101,12 @@ impl Shared {
 
     /// The batch, or in what way it is damaged.
     fn verified(&self, raw: &RawHeader) -> Result<Result<SealedBatch, String>, SpoolError> {
-        let payload = self.store.payload(raw.first)?;
-        Ok(raw.parse().and_then(|stored| checked(stored.header, payload?)))
+        let stored = match raw.parse() {
+            Ok(stored) => stored,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let payload = self.store.payload(&stored)?;
+        Ok(payload.and_then(|payload| checked(stored.header, payload)))
     }
 }
 

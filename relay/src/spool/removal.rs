@@ -58,9 +58,10 @@ impl Spool {
         if stored.header.last != last {
             return Err(SpoolError::WrongBounds { first, last, sealed_last: stored.header.last });
         }
-        shared.store.delete(&[first])?;
-        shared.uncount(first, stored.header.records(), stored.header.payload_bytes)?;
-        removal.reclaim_after(&shared.store, stored.header.payload_bytes, first);
+        let (records, bytes) = (stored.header.records(), stored.header.payload_bytes);
+        shared.store.delete(std::slice::from_ref(&stored))?;
+        shared.uncount(first, records, bytes)?;
+        removal.reclaim_after(&shared.store, bytes, &stored);
         Ok(())
     }
 
@@ -84,19 +85,18 @@ impl Spool {
                 if let Ok(stored) = raw?.parse()
                     && stored.header.last <= up_to
                 {
-                    chunk.push(stored.header);
+                    chunk.push(stored);
                 }
             }
-            let Some(end) = chunk.last().map(|header| header.first) else {
+            let Some(end) = chunk.last() else {
                 return Ok(forgotten);
             };
-            let firsts: Vec<_> = chunk.iter().map(|header| header.first).collect();
-            shared.store.delete(&firsts)?;
-            for header in &chunk {
+            shared.store.delete(&chunk)?;
+            for StoredHeader { header, .. } in &chunk {
                 shared.uncount(header.first, header.records(), header.payload_bytes)?;
             }
             forgotten += chunk.len() as u64;
-            removal.reclaim_after(&shared.store, chunk.iter().map(|header| header.payload_bytes).sum(), end);
+            removal.reclaim_after(&shared.store, chunk.iter().map(|stored| stored.header.payload_bytes).sum(), end);
         }
     }
 
@@ -128,7 +128,7 @@ fn lost(stored: Option<&StoredHeader>) -> OutcomeCount {
 }
 
 impl Removal {
-    fn reclaim_after(&mut self, store: &Store, deleted: u64, end: Sequence) {
+    fn reclaim_after(&mut self, store: &Store, deleted: u64, end: &StoredHeader) {
         self.unreclaimed += deleted;
         if self.unreclaimed >= RECLAIM_BYTES {
             self.unreclaimed = 0;
@@ -145,8 +145,18 @@ impl Shared {
         }
         let stored = raw.parse().ok();
         // Of a damaged payload there may be nothing to keep; one that can't be read now ends this with an error.
-        let payload = self.store.payload(raw.first)?.unwrap_or_default();
-        let batch = SetAside { first: raw.first, reason, detail, header_json: &raw.json, payload: &payload };
+        let payload = match &stored {
+            Some(stored) => self.store.payload(stored)?.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let batch = SetAside {
+            first: raw.first,
+            stored: stored.as_ref(),
+            reason,
+            detail,
+            header_json: &raw.json,
+            payload: &payload,
+        };
         removal.quarantine.take(&self.store, &batch, self.config.quarantine_max_bytes)?;
         let header = stored.as_ref().map(|stored| &stored.header);
         let (records, bytes) = header.map_or((0, 0), |header| (header.records(), header.payload_bytes));

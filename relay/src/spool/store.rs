@@ -26,9 +26,12 @@ use serde::{Deserialize, Serialize};
 
 use super::counts::LedgerChange;
 use super::error::SpoolError;
+use super::frame::{Contents, FRAME_END, PIECE_HEADER};
 
 const CF_HEADERS: &str = "headers";
+/// What format 1 has instead of pieces: payloads by first sequence. Only read and deleted.
 const CF_BATCHES: &str = "batches";
+const CF_PIECES: &str = "pieces";
 const CF_STATE: &str = "state";
 const CF_QUARANTINE: &str = "quarantine";
 const CF_OUTCOMES: &str = "outcomes";
@@ -37,10 +40,12 @@ pub(super) const STATE_FORMAT: &[u8] = b"format_version";
 pub(super) const STATE_SPOOL_ID: &[u8] = b"spool_id";
 pub(super) const STATE_NEXT: &[u8] = b"next_sequence";
 pub(super) const STATE_QUARANTINE: &[u8] = b"quarantine";
+/// JSON of [`OpenFrames`].
+pub(super) const STATE_FRAMES: &[u8] = b"frames";
 
-/// One memtable of payloads; a flush writes one blob file of about this size. At 9 MB/s of compressed events it fills
+/// One memtable of pieces; a flush writes one blob file of about this size. At 9 MB/s of compressed events it fills
 /// about twice a second.
-const BATCHES_WRITE_BUFFER: usize = 4 * 1024 * 1024;
+const PIECES_WRITE_BUFFER: usize = 4 * 1024 * 1024;
 const SMALL_WRITE_BUFFER: usize = 1024 * 1024;
 /// All memtables of all column families together.
 const ALL_WRITE_BUFFERS: usize = 12 * 1024 * 1024;
@@ -59,6 +64,30 @@ pub(super) struct StoredHeader {
     pub(super) header: BatchHeader,
     /// The earliest `received_at` among its records.
     pub(super) oldest_received_at: Timestamp,
+    /// The latest; formats before had only the earliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) newest_received_at: Option<Timestamp>,
+    /// Where its payload is; `None` where it is one value under the first sequence, as in format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pieces: Option<Pieces>,
+}
+
+/// The pieces of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pieces {
+    /// The frame they were written for.
+    pub(super) frame: u64,
+    /// How many they are, from 0.
+    pub(super) count: u32,
+}
+
+/// Which frames have pieces and no header yet. Written with the commits that begin and seal them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OpenFrames {
+    /// No frame from this number on was begun.
+    pub(super) next: u64,
+    /// Those that were begun and not sealed, in the order in which they were begun.
+    pub(super) open: Vec<u64>,
 }
 
 /// One entry of the `headers` column family as it is on disk.
@@ -80,11 +109,35 @@ impl RawHeader {
 }
 
 /// What one commit writes, all or nothing.
-pub(super) struct Writing<'a> {
-    /// A sealed batch: its header and its payload.
-    pub(super) batch: Option<(&'a StoredHeader, &'a [u8])>,
+#[derive(Default)]
+pub(super) struct Writing {
+    pub(super) pieces: Vec<NewPiece>,
+    /// The headers of frames that are complete with these pieces.
+    pub(super) sealed: Vec<StoredHeader>,
+    /// Where frames were begun or sealed: which are open now.
+    pub(super) frames: Option<OpenFrames>,
     /// What changes in the ledger of outcomes.
-    pub(super) ledger: &'a LedgerChange,
+    pub(super) ledger: LedgerChange,
+}
+
+/// A piece of a frame on its way to the disk.
+pub(super) struct NewPiece {
+    pub(super) frame: u64,
+    pub(super) number: u32,
+    pub(super) contents: Contents,
+    /// As it is stored.
+    pub(super) stored: Vec<u8>,
+}
+
+impl Writing {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.sealed.is_empty() && self.ledger.is_empty()
+    }
+
+    /// Whether somebody is answered for it. A header alone need not survive: the next opening makes the same of the pieces.
+    const fn must_be_synced(&self) -> bool {
+        !self.pieces.is_empty() || !self.ledger.is_empty()
+    }
 }
 
 /// The open database.
@@ -98,7 +151,8 @@ impl Store {
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
         let families = [
             ColumnFamilyDescriptor::new(CF_HEADERS, family_options(&cache, SMALL_WRITE_BUFFER)),
-            ColumnFamilyDescriptor::new(CF_BATCHES, batches_options(&cache)),
+            ColumnFamilyDescriptor::new(CF_BATCHES, payload_options(&cache)),
+            ColumnFamilyDescriptor::new(CF_PIECES, payload_options(&cache)),
             ColumnFamilyDescriptor::new(CF_STATE, family_options(&cache, SMALL_WRITE_BUFFER)),
             ColumnFamilyDescriptor::new(CF_QUARANTINE, family_options(&cache, SMALL_WRITE_BUFFER)),
             ColumnFamilyDescriptor::new(CF_OUTCOMES, family_options(&cache, SMALL_WRITE_BUFFER)),
@@ -147,15 +201,21 @@ impl Store {
             .map_err(|source| SpoolError::Storage { action: "write its state", source })
     }
 
-    /// Writes a sealed batch with the next free sequence, and what changes in the ledger of outcomes, all or nothing; on disk
-    /// when it returns.
-    pub(super) fn commit(&self, writing: &Writing<'_>) -> Result<(), CommitError> {
+    /// Writes what one commit consists of, all or nothing. On disk when it returns, but for headers alone.
+    pub(super) fn commit(&self, writing: &Writing) -> Result<(), CommitError> {
+        let (headers, state) = (self.family(CF_HEADERS), self.family(CF_STATE));
         let mut batch = WriteBatch::default();
-        if let Some((stored, payload)) = writing.batch {
-            let key = stored.header.first.to_key();
-            batch.put_cf(self.family(CF_HEADERS), key, serde_json::to_vec(stored)?);
-            batch.put_cf(self.family(CF_BATCHES), key, payload);
-            batch.put_cf(self.family(CF_STATE), STATE_NEXT, stored.header.last.advanced_by(1).to_key());
+        for piece in &writing.pieces {
+            batch.put_cf(self.family(CF_PIECES), piece_key(piece.frame, piece.number), &piece.stored);
+        }
+        for sealed in &writing.sealed {
+            batch.put_cf(headers, sealed.header.first.to_key(), serde_json::to_vec(sealed)?);
+        }
+        if let Some(sealed) = writing.sealed.last() {
+            batch.put_cf(state, STATE_NEXT, sealed.header.last.advanced_by(1).to_key());
+        }
+        if let Some(frames) = &writing.frames {
+            batch.put_cf(state, STATE_FRAMES, serde_json::to_vec(frames)?);
         }
         let outcomes = self.family(CF_OUTCOMES);
         for (key, total) in &writing.ledger.put {
@@ -164,7 +224,9 @@ impl Store {
         for key in &writing.ledger.delete {
             batch.delete_cf(outcomes, serde_json::to_vec(key)?);
         }
-        Ok(self.db.write_opt(batch, &self.synced)?)
+        let unsynced = WriteOptions::default();
+        let options = if writing.must_be_synced() { &self.synced } else { &unsynced };
+        Ok(self.db.write_opt(batch, options)?)
     }
 
     /// The ledger of outcomes as it was last written. An entry that can't be read is left out, and said.
@@ -205,26 +267,64 @@ impl Store {
         self.headers(first, first).next().transpose()
     }
 
-    /// The payload of the batch that starts at `first`, or in what way it is damaged.
+    /// The payload of a batch, or in what way it is damaged.
     ///
     /// # Errors
     /// [`SpoolError::Storage`] where it can't be read now and may be later, such as for want of file handles: that is no
     /// damage, and nothing may be given up for it.
-    pub(super) fn payload(&self, first: Sequence) -> Result<Result<Vec<u8>, String>, SpoolError> {
+    pub(super) fn payload(&self, stored: &StoredHeader) -> Result<Result<Vec<u8>, String>, SpoolError> {
+        let Some(pieces) = stored.pieces else {
+            return self.whole_payload(stored.header.first);
+        };
+        // Checked against its bound when the header was read.
+        let mut payload = Vec::with_capacity(usize::try_from(stored.header.payload_bytes).unwrap_or(0));
+        let mut found = 0;
+        for piece in self.pieces(pieces.frame) {
+            let (number, piece) = match piece {
+                Ok(piece) => piece,
+                Err(error) => return damage_or_error(error),
+            };
+            if number != found || piece.len() < PIECE_HEADER {
+                return Ok(Err(format!("piece {found} of {} is missing or cut off", pieces.count)));
+            }
+            found += 1;
+            payload.extend_from_slice(&piece[PIECE_HEADER..]);
+        }
+        if found != pieces.count {
+            return Ok(Err(format!("{found} pieces are stored, the header says {}", pieces.count)));
+        }
+        payload.extend_from_slice(&FRAME_END);
+        Ok(Ok(payload))
+    }
+
+    fn whole_payload(&self, first: Sequence) -> Result<Result<Vec<u8>, String>, SpoolError> {
         match self.db.get_cf(self.family(CF_BATCHES), first.to_key()) {
             Ok(Some(payload)) => Ok(Ok(payload)),
             Ok(None) => Ok(Err("the payload is missing".to_owned())),
-            Err(error) if error.kind() == ErrorKind::Corruption => Ok(Err(error.to_string())),
-            Err(source) => Err(SpoolError::Storage { action: "read a batch", source }),
+            Err(error) => damage_or_error(error),
         }
     }
 
-    /// Deletes batches by their first sequences. Not synced: a batch that comes back after a power cut is sent again,
-    /// and the aggregator answers that it has it already.
-    pub(super) fn delete(&self, firsts: &[Sequence]) -> Result<(), SpoolError> {
+    /// The stored pieces of a frame with their numbers, in order.
+    pub(super) fn pieces(&self, frame: u64) -> impl Iterator<Item = Result<(u32, Box<[u8]>), rocksdb::Error>> + '_ {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(piece_key(frame + 1, 0));
+        let start = piece_key(frame, 0);
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        self.db.iterator_cf_opt(self.family(CF_PIECES), options, mode).map(|entry| {
+            let (key, piece) = entry?;
+            // A key of another length can't come from us; no piece has this number.
+            let number = key.last_chunk::<4>().map_or(u32::MAX, |number| u32::from_be_bytes(*number));
+            Ok((number, piece))
+        })
+    }
+
+    /// Deletes batches. Not synced: a batch that comes back after a power cut is sent again, and the aggregator answers that
+    /// it has it already.
+    pub(super) fn delete(&self, batches: &[StoredHeader]) -> Result<(), SpoolError> {
         let mut batch = WriteBatch::default();
-        for first in firsts {
-            self.delete_in(&mut batch, *first);
+        for stored in batches {
+            self.delete_in(&mut batch, stored.header.first, Some(stored));
         }
         self.db.write(batch).map_err(|source| SpoolError::Storage { action: "delete a batch", source })
     }
@@ -232,11 +332,12 @@ impl Store {
     /// Moves a batch to the quarantine and takes `evicted` out of it, all or nothing.
     pub(super) fn move_to_quarantine(
         &self,
-        first: Sequence,
+        batch_set_aside: (Sequence, Option<&StoredHeader>),
         value: &[u8],
         evicted: &[Sequence],
         totals: &[u8],
     ) -> Result<(), SpoolError> {
+        let (first, stored) = batch_set_aside;
         let quarantine = self.family(CF_QUARANTINE);
         let mut batch = WriteBatch::default();
         for old in evicted {
@@ -244,7 +345,7 @@ impl Store {
         }
         batch.put_cf(quarantine, first.to_key(), value);
         batch.put_cf(self.family(CF_STATE), STATE_QUARANTINE, totals);
-        self.delete_in(&mut batch, first);
+        self.delete_in(&mut batch, first, stored);
         self.db.write(batch).map_err(|source| SpoolError::Storage { action: "set a batch aside", source })
     }
 
@@ -256,26 +357,58 @@ impl Store {
         })
     }
 
-    /// Gives the disk space of deleted batches before `end` back. Payloads are not moved, so this reads and writes keys
-    /// only, and writers go on meanwhile.
-    pub(super) fn reclaim(&self, end: Sequence) {
+    /// Gives the disk space of deleted batches up to `end` back. Payloads are not moved, so this reads and writes keys only,
+    /// and writers go on meanwhile.
+    pub(super) fn reclaim(&self, end: &StoredHeader) {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
-        for name in [CF_HEADERS, CF_BATCHES] {
-            self.db.compact_range_cf_opt(self.family(name), None::<[u8; 8]>, Some(end.to_key()), &options);
+        let compact = |name, end: &[u8]| {
+            self.db.compact_range_cf_opt(self.family(name), None::<&[u8]>, Some(end), &options);
+        };
+        compact(CF_HEADERS, &end.header.first.to_key());
+        match end.pieces {
+            Some(pieces) => compact(CF_PIECES, &piece_key(pieces.frame, pieces.count)),
+            None => compact(CF_BATCHES, &end.header.first.to_key()),
         }
     }
 
-    fn delete_in(&self, batch: &mut WriteBatch, first: Sequence) {
+    /// Of a batch whose header can't be read nobody knows the pieces; they stay behind.
+    fn delete_in(&self, batch: &mut WriteBatch, first: Sequence, stored: Option<&StoredHeader>) {
         batch.delete_cf(self.family(CF_HEADERS), first.to_key());
-        batch.delete_cf(self.family(CF_BATCHES), first.to_key());
+        match stored.and_then(|stored| stored.pieces) {
+            Some(pieces) => {
+                for number in 0..pieces.count {
+                    batch.delete_cf(self.family(CF_PIECES), piece_key(pieces.frame, number));
+                }
+            }
+            None => batch.delete_cf(self.family(CF_BATCHES), first.to_key()),
+        }
     }
 
-    /// Overwrites a payload as a failing disk might.
     #[cfg(test)]
-    pub(super) fn damage_payload(&self, first: Sequence, payload: &[u8]) {
-        self.db.put_cf(self.family(CF_BATCHES), first.to_key(), payload).ok();
+    pub(super) fn remove_piece(&self, frame: u64, number: u32) {
+        self.db.delete_cf(self.family(CF_PIECES), piece_key(frame, number)).ok();
     }
+
+    /// Overwrites a piece as a failing disk might.
+    #[cfg(test)]
+    pub(super) fn damage_piece(&self, frame: u64, number: u32, stored: &[u8]) {
+        self.db.put_cf(self.family(CF_PIECES), piece_key(frame, number), stored).ok();
+    }
+}
+
+fn piece_key(frame: u64, number: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&frame.to_be_bytes());
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn damage_or_error<T>(error: rocksdb::Error) -> Result<Result<T, String>, SpoolError> {
+    if error.kind() == ErrorKind::Corruption {
+        return Ok(Err(error.to_string()));
+    }
+    Err(SpoolError::Storage { action: "read a batch", source: error })
 }
 
 /// Why a synced write failed.
@@ -324,8 +457,8 @@ fn family_options(cache: &Cache, write_buffer: usize) -> Options {
     options
 }
 
-fn batches_options(cache: &Cache) -> Options {
-    let mut options = family_options(cache, BATCHES_WRITE_BUFFER);
+fn payload_options(cache: &Cache) -> Options {
+    let mut options = family_options(cache, PIECES_WRITE_BUFFER);
     options.set_enable_blob_files(true);
     options.set_min_blob_size(MIN_BLOB);
     options.set_blob_compression_type(DBCompressionType::None);

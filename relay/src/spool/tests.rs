@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use picket_common::config::ByteSize;
+use picket_common::config::{ByteSize, Span};
 use picket_common::ids::{EventId, ProjectId, PublicKey, Sequence};
 use picket_common::record::{Record, RecordHeader, RecordKind, RecordReader};
 use picket_common::timestamp::Timestamp;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use super::frame::PIECE_HEADER;
+use super::store::STATE_FORMAT;
 use super::*;
 
 pub(super) const ALL: ReadLimit = ReadLimit { batches: usize::MAX, bytes: u64::MAX, oversized: Oversized::Take };
@@ -30,8 +32,15 @@ pub(super) fn record(body: impl Into<Bytes>, received_at: u64) -> Record {
     }
 }
 
+/// Each commit is a batch.
 pub(super) fn small() -> SpoolConfig {
-    SpoolConfig { min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() }
+    SpoolConfig { min_free_bytes: ByteSize::bytes(0), linger: Span::millis(0), ..SpoolConfig::default() }
+}
+
+/// Appends where each commit is a batch and nobody else appends: the sequence is that of the end.
+async fn append(spool: &Spool, record: Record) -> Result<Sequence, AppendError> {
+    spool.append(record).await?;
+    Ok(*spool.subscribe().borrow())
 }
 
 pub(super) fn open(directory: &TempDir, config: &SpoolConfig) -> (Spool, Committer) {
@@ -45,7 +54,7 @@ async fn reopen(directory: &TempDir, config: &SpoolConfig, spool: Spool, committ
 }
 
 /// Bodies that do not compress, so that budgets in stored bytes can be reasoned about.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(super) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -74,7 +83,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (spool, committer) = open(&directory, &small());
     for number in 0..10_u64 {
-        assert_eq!(spool.append(record(format!("body {number}"), number)).await, Ok(Sequence::new(number + 1)));
+        assert_eq!(append(&spool, record(format!("body {number}"), number)).await, Ok(Sequence::new(number + 1)));
     }
     let usage = spool.usage();
     let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
@@ -120,7 +129,7 @@ async fn what_was_answered_is_in_a_copy_of_the_files_taken_while_the_spool_is_op
     let (recovered, _committer) = open(&copy, &small());
     assert_eq!(bodies(&recovered), bodies(&spool));
     assert_eq!(bodies(&recovered).len(), 4);
-    assert_eq!(recovered.append(record("next", 9)).await, Ok(Sequence::new(6)));
+    assert_eq!(append(&recovered, record("next", 9)).await, Ok(Sequence::new(6)));
 }
 
 #[tokio::test]
@@ -131,21 +140,23 @@ async fn records_that_wait_together_share_a_batch_without_gaps() {
         let spool = spool.clone();
         tokio::spawn(async move { spool.append(record(number.to_string(), number)).await.unwrap() })
     });
-    let mut sequences = Vec::new();
     for append in appends.collect::<Vec<_>>() {
-        sequences.push(append.await.unwrap().get());
+        append.await.unwrap();
     }
-    sequences.sort_unstable();
-    assert_eq!(sequences, (1..=200).collect::<Vec<_>>());
     let batches = spool.read_from(Sequence::FIRST, ALL).unwrap();
     assert!(batches.len() < 200, "every record had a batch of its own");
-    let mut next = Sequence::FIRST;
+    let (mut next, mut found) = (Sequence::FIRST, Vec::new());
     for batch in &batches {
         assert_eq!(batch.header.first, next);
         assert_eq!(batch.header.spool_id, spool.id());
-        records(batch);
+        found.extend(records(batch).into_iter().map(|record| record.body));
         next = batch.header.last.advanced_by(1);
     }
+    assert_eq!(next, Sequence::new(201));
+    found.sort();
+    let mut expected: Vec<_> = (0..200).map(|number| Bytes::from(number.to_string())).collect();
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]
@@ -160,7 +171,7 @@ async fn sequences_never_come_again_even_after_everything_was_acknowledged() {
     }
     assert_eq!((spool.usage().records, spool.usage().bytes, spool.usage().oldest_received_at), (0, 0, None));
     let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
-    assert_eq!(spool.append(record("c", 3)).await, Ok(Sequence::new(3)));
+    assert_eq!(append(&spool, record("c", 3)).await, Ok(Sequence::new(3)));
     assert_eq!(spool.id(), id);
 }
 
@@ -190,7 +201,8 @@ async fn a_damaged_batch_is_set_aside_and_the_rest_flows() {
     for number in 1..=3_u64 {
         spool.append(record(number.to_string(), number)).await.unwrap();
     }
-    spool.shared.store.damage_payload(Sequence::new(2), b"not what was sealed");
+    // Each commit is a frame here, and frames count from 0.
+    spool.shared.store.damage_piece(1, 0, &[&[0; PIECE_HEADER], b"not what was sealed".as_slice()].concat());
     assert_eq!(bodies(&spool), ["1", "3"]);
     let counted: Vec<_> = spool.counted().into_iter().map(|count| (count.key.reason, count.quantity)).collect();
     assert_eq!(counted, [("spool_quarantined".into(), 1)]);
@@ -198,7 +210,7 @@ async fn a_damaged_batch_is_set_aside_and_the_rest_flows() {
     assert_eq!(spool.usage().records, 2);
     let kept: Vec<_> = spool.shared.store.quarantine().map(Result::unwrap).collect();
     assert_eq!(kept[0].0, Sequence::new(2));
-    assert!(kept[0].1.ends_with(b"not what was sealed"));
+    assert!(kept[0].1.ends_with(b"not what was sealed\x01\0\0"));
     let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
     assert_eq!(spool.usage().quarantined_batches, 1);
     assert_eq!(bodies(&spool), ["1", "3"]);
@@ -227,9 +239,9 @@ async fn a_full_spool_refuses_and_recovers_after_an_acknowledgement() {
     spool.append(record(noise(600_000, 1), 1)).await.unwrap();
     spool.append(record(noise(600_000, 2), 2)).await.unwrap();
     assert!(!spool.has_room());
-    assert_eq!(spool.append(record("more", 3)).await, Err(AppendError::Full));
+    assert_eq!(append(&spool, record("more", 3)).await, Err(AppendError::Full));
     spool.acknowledge(Sequence::new(1), Sequence::new(1)).unwrap();
-    assert_eq!(spool.append(record("more", 3)).await, Ok(Sequence::new(3)));
+    assert_eq!(append(&spool, record("more", 3)).await, Ok(Sequence::new(3)));
 }
 
 #[tokio::test]
@@ -237,7 +249,7 @@ async fn a_disk_with_too_little_room_refuses() {
     let directory = tempfile::tempdir().unwrap();
     let config = SpoolConfig { min_free_bytes: ByteSize::bytes(u64::MAX), ..small() };
     let (spool, _committer) = open(&directory, &config);
-    assert_eq!(spool.append(record("a", 1)).await, Err(AppendError::Full));
+    assert_eq!(append(&spool, record("a", 1)).await, Err(AppendError::Full));
 }
 
 #[tokio::test]
@@ -287,8 +299,8 @@ async fn a_closed_spool_commits_what_waits_and_takes_no_more() {
     let mut committed = spool.subscribe();
     timeout(Duration::from_secs(30), committed.wait_for(|last| last.get() == 1)).await.unwrap().unwrap();
     committer.close().await;
-    assert_eq!(waiting.await.unwrap(), Ok(Sequence::FIRST));
-    assert_eq!(spool.append(record("late", 2)).await, Err(AppendError::Closed));
+    assert_eq!(waiting.await.unwrap(), Ok(()));
+    assert_eq!(append(&spool, record("late", 2)).await, Err(AppendError::Closed));
 }
 
 #[tokio::test]
@@ -297,7 +309,7 @@ async fn after_a_failed_write_nothing_is_taken_or_given() {
     let (spool, _committer) = open(&directory, &small());
     spool.append(record("a", 1)).await.unwrap();
     spool.shared.fail(&"the disk is gone".into());
-    assert_eq!(spool.append(record("b", 2)).await, Err(AppendError::Failed("the disk is gone".into())));
+    assert_eq!(append(&spool, record("b", 2)).await, Err(AppendError::Failed("the disk is gone".into())));
     assert!(matches!(spool.read_from(Sequence::FIRST, ALL), Err(SpoolError::Failed(_))));
     assert!(matches!(spool.acknowledge(Sequence::FIRST, Sequence::FIRST), Err(SpoolError::Failed(_))));
     assert_eq!(&*timeout(Duration::from_secs(30), spool.failed()).await.unwrap(), "the disk is gone");
@@ -309,7 +321,7 @@ async fn a_record_larger_than_the_queue_goes_alone() {
     let config = SpoolConfig { queue_bytes: ByteSize::mib(1), ..small() };
     let (spool, _committer) = open(&directory, &config);
     let large = record(noise(3_000_000, 1), 1);
-    assert_eq!(spool.append(large.clone()).await, Ok(Sequence::FIRST));
+    assert_eq!(append(&spool, large.clone()).await, Ok(Sequence::FIRST));
     assert_eq!(bodies(&spool), [large.body]);
 }
 

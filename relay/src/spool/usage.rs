@@ -4,12 +4,13 @@ use picket_common::config::ByteSize;
 use picket_common::ids::Sequence;
 use picket_common::timestamp::Timestamp;
 
-use super::store::StoredHeader;
+use super::frame::FRAME_END;
+use super::store::{StoredHeader, Writing};
 
 /// How full the spool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolUsage {
-    /// Sealed batches that no aggregator has acknowledged.
+    /// Batches that no aggregator has acknowledged, those that still grow included.
     pub batches: u64,
     /// Their records.
     pub records: u64,
@@ -33,20 +34,45 @@ pub(super) struct Counters {
     pub(super) bytes: u64,
     pub(super) accepted_total: u64,
     pub(super) quarantined_batches: u64,
-    /// First sequence of the oldest batch, and when its oldest record was received.
+    /// First sequence of the oldest sealed batch, and when its oldest record was received.
     pub(super) oldest: Option<(Sequence, Timestamp)>,
+    /// When the oldest record was received that is in no sealed batch.
+    pub(super) oldest_growing: Option<Timestamp>,
 }
 
 impl Counters {
-    /// Counts a batch that was just committed, or found at open.
-    pub(super) fn add(&mut self, stored: &StoredHeader) {
+    /// Counts a sealed batch that was found at open.
+    pub(super) fn add_sealed(&mut self, stored: &StoredHeader) {
         self.batches += 1;
         self.records += stored.header.records();
         self.bytes += stored.header.payload_bytes;
+        self.note_sealed(stored);
+    }
+
+    /// Counts what was just written. `oldest_growing` is that of what still grows.
+    pub(super) fn add_written(&mut self, writing: &Writing, oldest_growing: Option<Timestamp>) {
+        for piece in &writing.pieces {
+            self.batches += u64::from(piece.number == 0);
+            self.records += piece.contents.records;
+            self.bytes += piece.contents.bytes;
+        }
+        for stored in &writing.sealed {
+            self.bytes += FRAME_END.len() as u64;
+            self.note_sealed(stored);
+        }
+        self.oldest_growing = oldest_growing;
+    }
+
+    fn note_sealed(&mut self, stored: &StoredHeader) {
         self.oldest.get_or_insert((stored.header.first, stored.oldest_received_at));
     }
 
-    /// Takes a batch out. The oldest is the caller's to find anew.
+    /// When the oldest of all records was received.
+    pub(super) fn oldest_received_at(&self) -> Option<Timestamp> {
+        self.oldest.map(|(_, received_at)| received_at).or(self.oldest_growing)
+    }
+
+    /// Takes a sealed batch out. The oldest is the caller's to find anew.
     pub(super) fn subtract(&mut self, records: u64, bytes: u64) {
         debug_assert!(self.batches > 0 && self.records >= records && self.bytes >= bytes);
         self.batches = self.batches.saturating_sub(1);

@@ -32,7 +32,8 @@ struct Running {
 }
 
 fn open(directory: &TempDir) -> (Spool, Committer) {
-    let config = SpoolConfig { min_free_bytes: ByteSize::bytes(0), ..SpoolConfig::default() };
+    let no_linger = SpoolConfig { linger: Span::millis(0), ..SpoolConfig::default() };
+    let config = SpoolConfig { min_free_bytes: ByteSize::bytes(0), ..no_linger };
     Spool::open(&directory.path().join("spool"), &config, [1; 16]).unwrap()
 }
 
