@@ -6,18 +6,21 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified};
 use rustls::client::{WebPkiServerVerifier, danger};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use crate::ids::RelayId;
+use crate::timestamp::Timestamp;
 use crate::wire::{ALPN_JOIN, ALPN_LINK};
 
 /// Scheme of the URI that names a relay in its certificate.
@@ -132,12 +135,47 @@ pub fn relay_id_of(der: &CertificateDer<'_>) -> Result<RelayId, IdentityError> {
         .ok_or(IdentityError::NoRelayName)
 }
 
-/// When a certificate expires, in seconds since the epoch.
+/// From when to when a certificate is good; X.509 tells it in whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// It is not good before.
+    pub not_before: Timestamp,
+    /// Nor after.
+    pub not_after: Timestamp,
+}
+
+// === impl Validity ===
+
+impl Validity {
+    /// The validity of a certificate.
+    ///
+    /// # Errors
+    /// [`IdentityError::Unreadable`] if it is no certificate.
+    pub fn of_certificate(der: &CertificateDer<'_>) -> Result<Self, IdentityError> {
+        let certificate = parse_certificate(der)?;
+        let at = |time: ASN1Time| {
+            // What is before 1970 is long past in any case.
+            let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
+            Timestamp::from_millis(seconds.saturating_mul(1000))
+        };
+        let validity = certificate.validity();
+        Ok(Self { not_before: at(validity.not_before), not_after: at(validity.not_after) })
+    }
+
+    /// How long it is good as a whole.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        self.not_after.since(self.not_before)
+    }
+}
+
+/// The serial number of a certificate in hexadecimal: what one authority never gives twice.
 ///
 /// # Errors
 /// [`IdentityError::Unreadable`] if it is no certificate.
-pub fn not_after(der: &CertificateDer<'_>) -> Result<i64, IdentityError> {
-    Ok(parse_certificate(der)?.validity().not_after.timestamp())
+pub fn serial_of(der: &CertificateDer<'_>) -> Result<String, IdentityError> {
+    let certificate = parse_certificate(der)?;
+    Ok(certificate.tbs_certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Reads the first certificate of a PEM text.
@@ -164,28 +202,61 @@ pub fn crypto() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Roots that hold the one authority.
+/// Reads all certificates of a PEM text.
 ///
 /// # Errors
-/// [`IdentityError::Tls`] if the certificate is no authority's.
-pub fn roots(authority: CertificateDer<'static>) -> Result<Arc<RootCertStore>, IdentityError> {
+/// [`IdentityError::Unreadable`] if there is none, or one can't be read.
+pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let unreadable = |problem: String| IdentityError::Unreadable { what: "certificate", problem };
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let read = read.map_err(|error| unreadable(error.to_string()))?;
+    if read.is_empty() {
+        return Err(unreadable("there is none".to_owned()));
+    }
+    Ok(read)
+}
+
+/// Roots that hold these authorities and no other.
+///
+/// # Errors
+/// [`IdentityError::Tls`] if a certificate is no authority's.
+pub fn roots(
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Result<Arc<RootCertStore>, IdentityError> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority)?;
+    authorities.into_iter().try_for_each(|authority| roots.add(authority))?;
     Ok(Arc::new(roots))
 }
 
-/// How a joined relay connects: it trusts the authority and shows its certificate.
+/// Checks that one of `authorities` signed a relay's certificate, whatever the clock here says.
 ///
 /// # Errors
-/// [`IdentityError`] if key and certificate don't fit each other or the authority is none.
+/// [`IdentityError`] if none did, or it is no certificate.
+pub fn check_issuer(
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+    certificate: &CertificateDer<'_>,
+) -> Result<(), IdentityError> {
+    let within = Validity::of_certificate(certificate)?.not_before;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(authorities)?, crypto())
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let within = UnixTime::since_unix_epoch(Duration::from_secs(within.as_seconds()));
+    verifier.verify_client_cert(certificate, &[], within)?;
+    Ok(())
+}
+
+/// How a joined relay connects: it trusts the authorities and shows its certificate.
+///
+/// # Errors
+/// [`IdentityError`] if key and certificate don't fit each other or an authority is none.
 pub fn link_client_config(
-    authority: CertificateDer<'static>,
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ClientConfig, IdentityError> {
     let mut config = ClientConfig::builder_with_provider(crypto())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(authority)?)
+        .with_root_certificates(roots(authorities)?)
         .with_client_auth_cert(vec![certificate], key)?;
     config.alpn_protocols = vec![ALPN_LINK.to_vec()];
     Ok(config)
@@ -228,7 +299,7 @@ impl danger::ServerCertVerifier for PinnedAuthority {
             .iter()
             .find(|certificate| Fingerprint::of_certificate(certificate).is_ok_and(|found| found == self.authority))
             .ok_or_else(unknown)?;
-        let roots = roots(authority.clone().into_owned()).map_err(|_| unknown())?;
+        let roots = roots([authority.clone().into_owned()]).map_err(|_| unknown())?;
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;

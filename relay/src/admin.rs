@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::http::Server;
+use crate::live_identity::LiveIdentity;
 use crate::status::{RelayStatus, SpoolStatus};
 use crate::uplink::UplinkStatus;
 
@@ -28,6 +29,8 @@ pub struct Admin {
     pub registry: Registry,
     /// How the link fares.
     pub uplink: watch::Receiver<UplinkStatus>,
+    /// Who the relay is.
+    pub identity: LiveIdentity,
     /// Where SDKs reach the relay.
     pub listen: SocketAddr,
     /// When the process started.
@@ -80,6 +83,7 @@ impl Admin {
                 has_room: spool.has_room(),
             },
             outcomes_waiting: spool.counts_waiting(),
+            certificate_expires_at: Some(self.identity.current().validity.not_after),
             uplink: self.uplink.borrow().clone(),
         }
     }

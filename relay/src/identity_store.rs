@@ -2,20 +2,24 @@
 //!
 //! ```text
 //! data_dir/identity/        0700
-//! ├─ key.pem                0600, made here, never leaves the host
-//! ├─ certificate.pem        signed by the authority for that key; names the relay
-//! ├─ authority.pem          whom the relay trusts
+//! ├─ key.pem                0600: the key, made here, which never leaves the host; then the certificate that an authority
+//! │                         signed for it, which names the relay. One file, so that no crash leaves one without the other
+//! ├─ authority.pem          whom the relay trusts: one certificate or more
 //! └─ relay.json             id, name, addresses of the aggregators; written last: an identity is whole if it is there
 //! ```
 //! Each file is written beside its place, synced and renamed, so that a power cut leaves the old one or the new one.
+//! Relays that joined with an earlier version have the certificate in `certificate.pem`, until it is renewed.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use picket_common::identity::{IdentityError, certificate_from_pem, key_from_pem, link_client_config};
+use picket_common::identity::{
+    IdentityError, Validity, certificate_from_pem, certificates_from_pem, key_from_pem, link_client_config,
+};
 use picket_common::ids::RelayId;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "identity";
@@ -40,8 +44,31 @@ pub struct RelayDescription {
 pub struct RelayIdentity {
     /// Who it is and whom it talks to.
     pub relay: RelayDescription,
-    /// TLS of the link, made of key, certificate and authority.
+    /// TLS of the link, made of key, certificate and authorities.
     pub tls: rustls::ClientConfig,
+    /// Whom it trusts.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// From when to when its certificate is good.
+    pub validity: Validity,
+}
+
+// === impl RelayIdentity ===
+
+impl RelayIdentity {
+    /// Puts an identity together.
+    ///
+    /// # Errors
+    /// [`IdentityError`] where key and certificate don't belong together, or an authority is none.
+    pub fn new(
+        relay: RelayDescription,
+        authorities: Vec<CertificateDer<'static>>,
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, IdentityError> {
+        let validity = Validity::of_certificate(&certificate)?;
+        let tls = link_client_config(authorities.iter().cloned(), certificate, key)?;
+        Ok(Self { relay, tls, authorities, validity })
+    }
 }
 
 /// Why there is no usable identity.
@@ -113,10 +140,11 @@ pub fn load_identity(data_dir: &Path) -> Result<RelayIdentity, LoadIdentityError
         let path = directory.join(name);
         std::fs::read_to_string(&path).map_err(|source| LoadIdentityError::Unreadable { path, source })
     };
-    let (key, certificate, authority) = (read(KEY_FILE)?, read(CERTIFICATE_FILE)?, read(AUTHORITY_FILE)?);
-    let tls = tls_of(&key, &certificate, &authority)
-        .map_err(|source| LoadIdentityError::Tls { directory: directory.clone(), source })?;
-    Ok(RelayIdentity { relay, tls })
+    let (key, authorities) = (read(KEY_FILE)?, read(AUTHORITY_FILE)?);
+    // Without one it is the form of an earlier version.
+    let certificate = if certificate_from_pem(&key).is_ok() { key.clone() } else { read(CERTIFICATE_FILE)? };
+    identity_of(relay, &key, &certificate, &authorities)
+        .map_err(|source| LoadIdentityError::Tls { directory: directory.clone(), source })
 }
 
 /// Reads who the relay is, without the files that prove it.
@@ -133,9 +161,15 @@ pub(crate) fn load_description(data_dir: &Path) -> Result<RelayDescription, Load
     serde_json::from_slice(&text).map_err(|source| LoadIdentityError::Description { path, source })
 }
 
-/// The link's TLS configuration; fails where key and certificate don't belong together.
-pub(crate) fn tls_of(key: &str, certificate: &str, authority: &str) -> Result<rustls::ClientConfig, IdentityError> {
-    link_client_config(certificate_from_pem(authority)?, certificate_from_pem(certificate)?, key_from_pem(key)?)
+/// An identity of PEM texts; fails where key and certificate don't belong together.
+pub(crate) fn identity_of(
+    relay: RelayDescription,
+    key: &str,
+    certificate: &str,
+    authorities: &str,
+) -> Result<RelayIdentity, IdentityError> {
+    let (authorities, certificate) = (certificates_from_pem(authorities)?, certificate_from_pem(certificate)?);
+    RelayIdentity::new(relay, authorities, certificate, key_from_pem(key)?)
 }
 
 /// Writes an identity; on disk when it returns.
@@ -147,12 +181,22 @@ pub(crate) fn store_identity(data_dir: &Path, identity: &NewIdentity<'_>) -> std
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => File::open(&directory)?.sync_all()?,
     }
-    write_whole(&directory, KEY_FILE, identity.key_pem.as_bytes(), 0o600)?;
-    write_whole(&directory, CERTIFICATE_FILE, identity.certificate_pem.as_bytes(), 0o644)?;
+    store_credential(data_dir, identity.key_pem, identity.certificate_pem)?;
     write_whole(&directory, AUTHORITY_FILE, identity.authority_pem.as_bytes(), 0o644)?;
     let description = serde_json::to_vec_pretty(identity.relay)?;
     write_whole(&directory, RELAY_FILE, &description, 0o644)?;
     File::open(data_dir)?.sync_all()
+}
+
+/// Replaces key and certificate as one; on disk when it returns.
+pub(crate) fn store_credential(data_dir: &Path, key_pem: &str, certificate_pem: &str) -> std::io::Result<()> {
+    let directory = identity_directory(data_dir);
+    write_whole(&directory, KEY_FILE, format!("{key_pem}{certificate_pem}").as_bytes(), 0o600)?;
+    // What an earlier version wrote is of no use beside the new key.
+    match std::fs::remove_file(directory.join(CERTIFICATE_FILE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn write_whole(directory: &Path, name: &str, content: &[u8], mode: u32) -> std::io::Result<()> {
@@ -172,6 +216,90 @@ fn write_whole(directory: &Path, name: &str, content: &[u8], mode: u32) -> std::
 impl std::fmt::Debug for RelayIdentity {
     /// Leaves TLS out: it holds the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RelayIdentity").field("relay", &self.relay).finish_non_exhaustive()
+        f.debug_struct("RelayIdentity")
+            .field("relay", &self.relay)
+            .field("validity", &self.validity)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::key_request::KeyRequest;
+    use crate::uplink::fake_aggregator::Authority;
+    use picket_common::identity::serial_of;
+
+    fn relay_id() -> RelayId {
+        RelayId::from_random([4; 16])
+    }
+
+    fn store(data_dir: &Path, authority: &Authority) -> (KeyRequest, String) {
+        let request = KeyRequest::generate().unwrap();
+        let certificate_pem = authority.certify(request.csr_pem(), relay_id());
+        let relay = RelayDescription { relay_id: relay_id(), name: "edge".to_owned(), aggregators: Vec::new() };
+        let identity = NewIdentity {
+            key_pem: &request.key_pem(),
+            certificate_pem: &certificate_pem,
+            authority_pem: authority.pem(),
+            relay: &relay,
+        };
+        store_identity(data_dir, &identity).unwrap();
+        (request, certificate_pem)
+    }
+
+    fn serial(pem: &str) -> String {
+        serial_of(&certificate_from_pem(pem).unwrap()).unwrap()
+    }
+
+    /// All files of an identity, so that a crash can be played by mixing those before and after.
+    fn files(data_dir: &Path) -> std::collections::BTreeMap<std::ffi::OsString, Vec<u8>> {
+        let entries = std::fs::read_dir(identity_directory(data_dir)).unwrap().map(Result::unwrap);
+        entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_crash_at_any_instant_of_a_renewal_leaves_a_pair_that_works() {
+        let (authority, data_dir) = (Authority::new(), tempfile::tempdir().unwrap());
+        let directory = identity_directory(data_dir.path());
+        store(data_dir.path(), &authority);
+        let before = files(data_dir.path());
+        let next = KeyRequest::generate().unwrap();
+        let certificate_pem = authority.certify(next.csr_pem(), relay_id());
+        store_credential(data_dir.path(), &next.key_pem(), &certificate_pem).unwrap();
+        let after = files(data_dir.path());
+        let changed: Vec<_> = after.iter().filter(|(name, content)| before.get(*name) != Some(content)).collect();
+        assert_eq!(changed.len(), 1, "one rename is all: {changed:?}");
+        load_identity(data_dir.path()).unwrap();
+
+        // As the disk is before the rename: the old file, and beside it any part of the new one.
+        let content = changed[0].1;
+        for length in (0..=content.len()).step_by(50) {
+            std::fs::write(directory.join(KEY_FILE), &before[std::ffi::OsStr::new(KEY_FILE)]).unwrap();
+            std::fs::write(directory.join("key.pem.new"), &content[..length]).unwrap();
+            load_identity(data_dir.path()).unwrap();
+            store_credential(data_dir.path(), &next.key_pem(), &certificate_pem).unwrap();
+            load_identity(data_dir.path()).unwrap();
+        }
+        let stored = std::fs::read_to_string(directory.join(KEY_FILE)).unwrap();
+        assert_eq!(serial(&stored), serial(&certificate_pem));
+    }
+
+    #[test]
+    fn an_identity_in_two_files_as_earlier_versions_wrote_it_loads_until_it_is_renewed() {
+        let (authority, data_dir) = (Authority::new(), tempfile::tempdir().unwrap());
+        let directory = identity_directory(data_dir.path());
+        let (request, certificate_pem) = store(data_dir.path(), &authority);
+        std::fs::write(directory.join(KEY_FILE), request.key_pem()).unwrap();
+        std::fs::write(directory.join(CERTIFICATE_FILE), &certificate_pem).unwrap();
+        load_identity(data_dir.path()).unwrap();
+        let next = KeyRequest::generate().unwrap();
+        store_credential(data_dir.path(), &next.key_pem(), &authority.certify(next.csr_pem(), relay_id())).unwrap();
+        load_identity(data_dir.path()).unwrap();
+        assert!(!directory.join(CERTIFICATE_FILE).exists());
+        // Where the crash was between the rename and the removal.
+        std::fs::write(directory.join(CERTIFICATE_FILE), &certificate_pem).unwrap();
+        load_identity(data_dir.path()).unwrap();
     }
 }

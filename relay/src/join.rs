@@ -13,13 +13,13 @@ use picket_common::ids::RelayId;
 use picket_common::wire::join::{JoinReply, JoinRequest, JoinToken};
 use picket_common::wire::{FrameError, MAX_SMALL_FRAME, read_frame, write_frame};
 use quinn::Connection;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::identity_store::{
-    NewIdentity, RelayDescription, has_identity, identity_directory, load_description, store_identity, tls_of,
+    NewIdentity, RelayDescription, has_identity, identity_directory, identity_of, load_description, store_identity,
 };
+use crate::key_request::KeyRequest;
 use crate::uplink::DialError;
 use crate::uplink::dial::{dial, quic_config};
 
@@ -132,13 +132,10 @@ pub async fn join(token: &JoinToken, data_dir: &Path, overwrite: Overwrite) -> R
         return Err(JoinError::AlreadyJoined { directory: identity_directory(data_dir) });
     }
     let replaced = has_identity(data_dir).then(|| Replaced::of(data_dir));
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(Vec::new())?;
-    // The name in a certificate is the authority's to give.
-    params.distinguished_name = DistinguishedName::new();
+    let key = KeyRequest::generate()?;
     let request = JoinRequest {
         secret: token.secret.clone(),
-        csr_pem: params.serialize_request(&key)?.pem()?,
+        csr_pem: key.csr_pem().to_owned(),
         hostname: hostname(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -152,7 +149,7 @@ pub async fn join(token: &JoinToken, data_dir: &Path, overwrite: Overwrite) -> R
             (certificate_pem, authority_pem, RelayDescription { relay_id, name, aggregators })
         }
     };
-    let key_pem = key.serialize_pem();
+    let key_pem = key.key_pem();
     check(token, &relay, &key_pem, &certificate_pem, &authority_pem)
         .map_err(|problem| JoinError::BadReply { address, problem })?;
     let directory = identity_directory(data_dir);
@@ -250,7 +247,7 @@ fn check(
         return Err(format!("the certificate names relay {named}, the reply {}", relay.relay_id));
     }
     // Also fails where the certificate is for another key.
-    tls_of(key, certificate, authority).map(|_| ()).map_err(text)
+    identity_of(relay.clone(), key, certificate, authority).map(|_| ()).map_err(text)
 }
 
 /// What the host calls itself, for the operator's list; empty if it does not say.

@@ -32,6 +32,7 @@ use crate::http::tls::{self, Certificates, SdkTransport, TlsError};
 use crate::http::{self, Server};
 use crate::identity_store::RelayIdentity;
 use crate::limit::memory::MemoryBudget;
+use crate::live_identity::LiveIdentity;
 use crate::metrics::{self, RelayMetrics};
 use crate::outcome::{self, Outcomes};
 use crate::pipeline::Pipeline;
@@ -180,7 +181,10 @@ impl Tasks {
         let (status, uplink_status) = watch::channel(UplinkStatus::default());
         let uplink = config.uplink.clone();
         let kept = (quotas.clone(), spool.clone());
-        let parts = UplinkParts { identity, spool: spool.clone(), projects, quotas, config: uplink, status };
+        let identity = LiveIdentity::new(identity, config.data_dir.clone());
+        identity.register(&mut registry);
+        let parts =
+            UplinkParts { identity: identity.clone(), spool: spool.clone(), projects, quotas, config: uplink, status };
 
         let supervisor = Supervisor::new();
         let (stop_http, stop_back) = (CancellationToken::new(), CancellationToken::new());
@@ -192,6 +196,7 @@ impl Tasks {
             server: Arc::clone(&server),
             registry,
             uplink: uplink_status,
+            identity,
             listen: address,
             started_at: Timestamp::now(),
         };

@@ -46,6 +46,9 @@ pub struct RelayStatus {
     /// Counts of outcomes that are on disk and in no batch yet.
     #[serde(default)]
     pub outcomes_waiting: u64,
+    /// Until when the certificate is good by which the aggregator knows this relay.
+    #[serde(default)]
+    pub certificate_expires_at: Option<Timestamp>,
     /// The link to the aggregator.
     pub uplink: UplinkStatus,
 }
@@ -140,6 +143,9 @@ impl RelayStatus {
         line("in flight", ByteSize::bytes(self.in_flight_bytes).to_string());
         line("spool", self.spool.line(now));
         line("uplink", self.uplink.to_string());
+        if let Some(expires_at) = self.certificate_expires_at {
+            line("certificate", format!("good until {}", expires_at.to_rfc3339()));
+        }
         text
     }
 }
@@ -194,6 +200,7 @@ mod tests {
                 has_room: true,
             },
             outcomes_waiting: 0,
+            certificate_expires_at: Some(Timestamp::from_millis(1_771_596_306_000)),
             uplink: UplinkStatus::default(),
         }
     }

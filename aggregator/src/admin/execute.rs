@@ -109,6 +109,7 @@ async fn relays(context: &AdminContext) -> Result<Vec<RelayEntry>, StoreError> {
         hostname: row.hostname,
         version: row.version,
         created_at: row.created_at,
+        certificate_expires_at: Some(row.certificate_not_after),
         last_seen_at: row.last_seen_at,
         revoked_at: row.revoked_at,
     };

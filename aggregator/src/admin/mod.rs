@@ -189,6 +189,9 @@ pub struct RelayEntry {
     pub version: String,
     /// When it joined.
     pub created_at: Timestamp,
+    /// Until when its newest certificate is good.
+    #[serde(default)]
+    pub certificate_expires_at: Option<Timestamp>,
     /// When it was last connected.
     pub last_seen_at: Option<Timestamp>,
     /// When it was shut out.

@@ -222,6 +222,7 @@ fn relay_json(relay: &RelayEntry) -> serde_json::Value {
         "version": relay.version,
         "connected": relay.is_connected,
         "created_at": relay.created_at.to_rfc3339(),
+        "certificate_expires_at": relay.certificate_expires_at.map(Timestamp::to_rfc3339),
         "last_seen_at": relay.last_seen_at.map(Timestamp::to_rfc3339),
         "revoked_at": relay.revoked_at.map(Timestamp::to_rfc3339),
     })

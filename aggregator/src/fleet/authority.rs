@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use picket_common::identity::{self, Fingerprint, IdentityError};
+use picket_common::identity::{self, Fingerprint, IdentityError, Validity};
 use picket_common::ids::RelayId;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::SERVER_NAME;
@@ -38,12 +38,10 @@ const CERTIFICATE_FILE: &str = "certificate.pem";
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-/// As long as the authority, until relays renew their certificates: what shuts a relay out is the registry, which is asked at
-/// each connection, and not this.
-const RELAY_LIFETIME: Duration = Duration::from_secs(9 * 365 * 24 * 60 * 60);
 /// How long a server certificate is good. A serving aggregator makes a new one long before.
 pub const SERVER_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-/// Certificates begin this much in the past, for relays whose clock is behind.
+/// Certificates begin this much in the past, for relays whose clock is behind; short-lived ones a third of their life, so that
+/// two thirds of the whole, when relays renew, are not past from the start.
 const BACKDATE: Duration = Duration::from_secs(60 * 60);
 /// Longest signing request that is parsed. One for a P-256 key has about 500 bytes, for a 4096-bit RSA key 1 700.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
@@ -134,6 +132,10 @@ impl std::fmt::Debug for SigningRequest {
 pub struct SignedRelay {
     /// The certificate.
     pub certificate_pem: String,
+    /// Its serial number, in hexadecimal.
+    pub serial: String,
+    /// Who signed it.
+    pub authority: Fingerprint,
     /// When it expires.
     pub not_after: Timestamp,
 }
@@ -153,6 +155,7 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     fingerprint: Fingerprint,
+    validity: Validity,
 }
 
 impl std::fmt::Debug for Authority {
@@ -202,7 +205,8 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(certificate_error("reading the authority's certificate"))?;
-        Ok(Self { issuer, certificate, certificate_pem, fingerprint })
+        let validity = Validity::of_certificate(&certificate)?;
+        Ok(Self { issuer, certificate, certificate_pem, fingerprint, validity })
     }
 
     /// A secret for one purpose, the same at every start of this installation; it tells nothing of the key.
@@ -230,7 +234,14 @@ impl Authority {
         self.fingerprint
     }
 
-    /// Signs a relay's certificate: for its public key, with its id as the only name, good for 90 days.
+    /// From when to when its certificate is good.
+    #[must_use]
+    pub const fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// Signs a relay's certificate: for its public key, with its id as the only name, good for `lifetime`, but never longer
+    /// than the authority itself.
     ///
     /// # Errors
     /// [`AuthorityError::Certificate`] if signing fails.
@@ -238,16 +249,22 @@ impl Authority {
         &self,
         request: &SigningRequest,
         relay_id: RelayId,
+        lifetime: Duration,
         now: Timestamp,
     ) -> Result<SignedRelay, AuthorityError> {
         let what = "signing a relay's certificate";
         let uri = identity::relay_uri(relay_id);
-        let not_after = now.plus(RELAY_LIFETIME);
-        let mut params = leaf(&relay_id.to_string(), now, not_after);
+        let lifetime = lifetime.min(self.validity.not_after.since(now));
+        let mut params = leaf(&relay_id.to_string(), now, lifetime);
         params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().map_err(certificate_error(what))?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(certificate_error(what))?;
-        Ok(SignedRelay { certificate_pem: certificate.pem(), not_after })
+        Ok(SignedRelay {
+            certificate_pem: certificate.pem(),
+            serial: identity::serial_of(certificate.der())?,
+            authority: self.fingerprint,
+            not_after: Validity::of_certificate(certificate.der())?.not_after,
+        })
     }
 
     /// Makes a key and a certificate for a server.
@@ -257,7 +274,7 @@ impl Authority {
     pub fn issue_server(&self, now: Timestamp) -> Result<ServerIdentity, AuthorityError> {
         let what = "making the server's certificate";
         let key = KeyPair::generate().map_err(certificate_error(what))?;
-        let mut params = leaf(SERVER_NAME, now, now.plus(SERVER_LIFETIME));
+        let mut params = leaf(SERVER_NAME, now, SERVER_LIFETIME);
         params.subject_alt_names = vec![SanType::DnsName(SERVER_NAME.try_into().map_err(certificate_error(what))?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &self.issuer).map_err(certificate_error(what))?;
@@ -269,12 +286,12 @@ impl Authority {
 }
 
 /// What relay and server certificates share.
-fn leaf(common_name: &str, now: Timestamp, not_after: Timestamp) -> CertificateParams {
+fn leaf(common_name: &str, now: Timestamp, lifetime: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = now.minus(BACKDATE).to_datetime();
-    params.not_after = not_after.to_datetime();
+    params.not_before = now.minus(BACKDATE.min(lifetime / 3)).to_datetime();
+    params.not_after = now.plus(lifetime).to_datetime();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
     params.serial_number = Some(serial_number(common_name, now));

@@ -7,6 +7,8 @@
 //! join   ──▶ token used, relay registered, certificate signed: one transaction, all or nothing
 //!              ▼
 //! link   ──▶ certificate verified by the authority AND relay in the registry and not revoked
+//!              │ at two thirds of the certificate's life, over the link
+//! renew  ──▶ another certificate for a new key of the same relay; the old one stays good to its end
 //!              ▼
 //! revoke ──▶ marked in the registry; live connections are closed by intake
 //! ```
@@ -35,7 +37,7 @@ use picket_common::wire::join::{JoinRequest, JoinToken};
 use tokio::sync::watch;
 use tracing::info;
 
-pub use authority::{Authority, AuthorityError};
+pub use authority::{Authority, AuthorityError, SignedRelay};
 pub use registry::RelayRow;
 
 use crate::database::Pool;
@@ -86,6 +88,20 @@ impl From<sqlx::Error> for JoinError {
     fn from(error: sqlx::Error) -> Self {
         Self::Internal(FleetError::Database(error))
     }
+}
+
+/// Why no certificate was signed for a relay that asked for another. Told to the relay.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// The registry does not list it, or lists it as revoked.
+    #[error("the relay is not registered with this aggregator, or it was revoked")]
+    NotAllowed,
+    /// The signing request is unusable.
+    #[error("the certificate signing request can't be used: {0}")]
+    Request(#[source] AuthorityError),
+    /// Not the relay's fault.
+    #[error("the aggregator could not note the new certificate; ask again later")]
+    Internal(#[from] sqlx::Error),
 }
 
 /// A join token and until when it is good.
@@ -164,13 +180,15 @@ impl Fleet {
         Ok(Invitation { token, expires_at: invitation.expires_at })
     }
 
-    /// Uses a token up, registers the relay and signs its certificate; or none of it. `random` becomes the relay's id.
+    /// Uses a token up, registers the relay and signs its certificate, good for `lifetime`; or none of it. `random` becomes the
+    /// relay's id.
     ///
     /// # Errors
     /// [`JoinError`], by what the operator can do.
     pub async fn join(
         &self,
         request: &JoinRequest,
+        lifetime: Duration,
         now: Timestamp,
         random: [u8; 16],
     ) -> Result<JoinedRelay, JoinError> {
@@ -179,7 +197,8 @@ impl Fleet {
         let mut transaction = self.pool.begin().await?;
         let name = tokens::redeem(&mut transaction, &request.secret, now).await?;
         let relay_id = RelayId::from_random(random);
-        let signed = self.authority.sign_relay(&request_to_sign, relay_id, now).map_err(JoinError::Request)?;
+        let signed =
+            self.authority.sign_relay(&request_to_sign, relay_id, lifetime, now).map_err(JoinError::Request)?;
         let newcomer = registry::Newcomer {
             relay_id,
             name: name.as_deref(),
@@ -188,9 +207,34 @@ impl Fleet {
             certificate_not_after: signed.not_after,
         };
         let name = registry::register(&mut transaction, &newcomer, now).await?;
+        registry::note_certificate(&mut transaction, relay_id, &signed, now).await?;
         transaction.commit().await?;
         info!(relay = %relay_id, name, "relay joined");
         Ok(JoinedRelay { relay_id, name, certificate_pem: signed.certificate_pem })
+    }
+
+    /// Signs another certificate, good for `lifetime`, for a relay that has proved who it is. What it had stays good until it
+    /// expires: the answer may get lost.
+    ///
+    /// # Errors
+    /// [`RenewError`], see its variants.
+    pub async fn renew(
+        &self,
+        relay_id: RelayId,
+        csr_pem: &str,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<SignedRelay, RenewError> {
+        let request = authority::SigningRequest::parse(csr_pem).map_err(RenewError::Request)?;
+        let signed = self.authority.sign_relay(&request, relay_id, lifetime, now).map_err(RenewError::Request)?;
+        let mut transaction = self.pool.begin().await?;
+        if !registry::renewed(&mut transaction, relay_id, signed.not_after).await? {
+            return Err(RenewError::NotAllowed);
+        }
+        registry::note_certificate(&mut transaction, relay_id, &signed, now).await?;
+        transaction.commit().await?;
+        info!(relay = %relay_id, serial = signed.serial, until = %signed.not_after.to_rfc3339(), "relay certificate renewed");
+        Ok(signed)
     }
 
     /// All relays, revoked ones too, oldest first.

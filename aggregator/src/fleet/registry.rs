@@ -7,6 +7,7 @@ use picket_common::timestamp::Timestamp;
 use serde::Serialize;
 use sqlx::Row;
 
+use super::authority::SignedRelay;
 use super::tokens::millis;
 use super::{FleetError, Revocation};
 use crate::database::{Connection, DatabaseRow, Pool};
@@ -44,6 +45,52 @@ pub(super) struct Newcomer<'a> {
     pub(super) hostname: &'a str,
     pub(super) version: &'a str,
     pub(super) certificate_not_after: Timestamp,
+}
+
+/// Most certificates of one relay that are remembered; what is older was replaced many times over.
+const MAX_CERTIFICATES: i64 = 10;
+
+/// Notes a certificate that was signed for a relay within the caller's transaction; forgets those that have expired.
+pub(super) async fn note_certificate(
+    connection: &mut Connection,
+    relay_id: RelayId,
+    signed: &SignedRelay,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO relay_certificates (serial, relay_id, authority, issued_at, not_after) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(&signed.serial)
+    .bind(relay_id.to_string())
+    .bind(signed.authority.to_string())
+    .bind(millis(now))
+    .bind(millis(signed.not_after))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "DELETE FROM relay_certificates WHERE relay_id = $1 AND (not_after < $2 OR serial NOT IN \
+         (SELECT serial FROM relay_certificates WHERE relay_id = $1 ORDER BY issued_at DESC, not_after DESC LIMIT $3))",
+    )
+    .bind(relay_id.to_string())
+    .bind(millis(now))
+    .bind(MAX_CERTIFICATES)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes until when a relay's newest certificate is good; returns whether there is such a relay and it is not revoked.
+pub(super) async fn renewed(
+    connection: &mut Connection,
+    relay_id: RelayId,
+    not_after: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let updated = sqlx::query("UPDATE relays SET certificate_not_after = $1 WHERE id = $2 AND revoked_at IS NULL")
+        .bind(millis(not_after))
+        .bind(relay_id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(updated.rows_affected() > 0)
 }
 
 /// Adds a relay within the caller's transaction; returns the name it got.

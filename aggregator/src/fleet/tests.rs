@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use picket_common::identity::{self, Fingerprint};
+use picket_common::identity::{self, Fingerprint, Validity};
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
@@ -10,6 +10,7 @@ use super::*;
 use crate::database::Database;
 
 const HOUR: Duration = Duration::from_secs(3600);
+const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 
 fn now() -> Timestamp {
     Timestamp::parse("2026-11-22T14:00:00Z").unwrap()
@@ -47,10 +48,10 @@ async fn invite(fleet: &Fleet, name: Option<&str>, random: u8) -> JoinToken {
 async fn a_token_is_good_for_one_relay() {
     let (_directory, fleet) = fleet().await;
     let token = invite(&fleet, None, 1).await;
-    let joined = fleet.join(&join_request(&token, "web-1"), now(), [1; 16]).await.unwrap();
+    let joined = fleet.join(&join_request(&token, "web-1"), LIFETIME, now(), [1; 16]).await.unwrap();
     assert_eq!(joined.name, "web-1");
     assert!(fleet.allowed().await.unwrap().contains(&joined.relay_id));
-    let again = fleet.join(&join_request(&token, "web-2"), now(), [2; 16]).await;
+    let again = fleet.join(&join_request(&token, "web-2"), LIFETIME, now(), [2; 16]).await;
     assert!(matches!(again, Err(JoinError::UsedToken)));
     assert_eq!(fleet.list().await.unwrap().len(), 1);
 }
@@ -62,7 +63,7 @@ async fn of_many_that_use_a_token_at_once_one_wins() {
     let mut joining = tokio::task::JoinSet::new();
     for random in 0..8 {
         let (fleet, request) = (fleet.clone(), join_request(&token, "host"));
-        joining.spawn(async move { fleet.join(&request, now(), [random; 16]).await.is_ok() });
+        joining.spawn(async move { fleet.join(&request, LIFETIME, now(), [random; 16]).await.is_ok() });
     }
     let won = joining.join_all().await.into_iter().filter(|joined| *joined).count();
     assert_eq!(won, 1);
@@ -72,10 +73,10 @@ async fn of_many_that_use_a_token_at_once_one_wins() {
 async fn an_expired_and_an_unknown_token_are_told_apart() {
     let (_directory, fleet) = fleet().await;
     let token = invite(&fleet, None, 1).await;
-    let late = fleet.join(&join_request(&token, "host"), now().plus(HOUR), [1; 16]).await;
+    let late = fleet.join(&join_request(&token, "host"), LIFETIME, now().plus(HOUR), [1; 16]).await;
     assert!(matches!(late, Err(JoinError::ExpiredToken)));
     let forged = JoinToken { secret: "00".repeat(16), ..token };
-    let unknown = fleet.join(&join_request(&forged, "host"), now(), [1; 16]).await;
+    let unknown = fleet.join(&join_request(&forged, "host"), LIFETIME, now(), [1; 16]).await;
     assert!(matches!(unknown, Err(JoinError::UnknownToken)));
 }
 
@@ -84,13 +85,13 @@ async fn a_join_that_fails_leaves_the_token_unused() {
     let (_directory, fleet) = fleet().await;
     let token = invite(&fleet, None, 1).await;
     let garbage = JoinRequest { csr_pem: "no request".to_owned(), ..join_request(&token, "host") };
-    assert!(matches!(fleet.join(&garbage, now(), [1; 16]).await, Err(JoinError::Request(_))));
-    fleet.join(&join_request(&token, "host"), now(), [1; 16]).await.unwrap();
+    assert!(matches!(fleet.join(&garbage, LIFETIME, now(), [1; 16]).await, Err(JoinError::Request(_))));
+    fleet.join(&join_request(&token, "host"), LIFETIME, now(), [1; 16]).await.unwrap();
     // The id is taken, so that registering fails after the token was marked as used.
     let second = invite(&fleet, None, 2).await;
-    let clash = fleet.join(&join_request(&second, "host"), now(), [1; 16]).await;
+    let clash = fleet.join(&join_request(&second, "host"), LIFETIME, now(), [1; 16]).await;
     assert!(matches!(clash, Err(JoinError::Internal(_))));
-    fleet.join(&join_request(&second, "host"), now(), [2; 16]).await.unwrap();
+    fleet.join(&join_request(&second, "host"), LIFETIME, now(), [2; 16]).await.unwrap();
 }
 
 #[tokio::test]
@@ -120,7 +121,7 @@ async fn names_are_the_tokens_else_the_hosts_and_are_made_distinct() {
     let mut names = Vec::new();
     for (random, (name, hostname)) in (1_u8..).zip(joins) {
         let token = invite(&fleet, name, random).await;
-        names.push(fleet.join(&join_request(&token, hostname), now(), [random; 16]).await.unwrap().name);
+        names.push(fleet.join(&join_request(&token, hostname), LIFETIME, now(), [random; 16]).await.unwrap().name);
     }
     assert_eq!(names, ["edge", "web", "web-2", "relay-4", "edge-2"]);
 }
@@ -129,7 +130,7 @@ async fn names_are_the_tokens_else_the_hosts_and_are_made_distinct() {
 async fn a_revoked_relay_is_not_allowed_and_watchers_are_told() {
     let (_directory, fleet) = fleet().await;
     let token = invite(&fleet, None, 1).await;
-    let relay = fleet.join(&join_request(&token, "host"), now(), [1; 16]).await.unwrap().relay_id;
+    let relay = fleet.join(&join_request(&token, "host"), LIFETIME, now(), [1; 16]).await.unwrap().relay_id;
     let watcher = fleet.subscribe_revocations();
     assert_eq!(fleet.revoke(relay, now()).await.unwrap(), Revocation::Revoked);
     assert!(watcher.has_changed().unwrap());
@@ -144,7 +145,7 @@ async fn a_revoked_relay_is_not_allowed_and_watchers_are_told() {
 async fn a_relay_that_was_seen_shows_when_and_in_which_version() {
     let (_directory, fleet) = fleet().await;
     let token = invite(&fleet, None, 1).await;
-    let relay = fleet.join(&join_request(&token, "host"), now(), [1; 16]).await.unwrap().relay_id;
+    let relay = fleet.join(&join_request(&token, "host"), LIFETIME, now(), [1; 16]).await.unwrap().relay_id;
     fleet.touch(relay, Some("0.2.0"), now().plus(HOUR)).await.unwrap();
     fleet.touch(relay, None, now().plus(2 * HOUR)).await.unwrap();
     let row = fleet.relay(relay).await.unwrap();
@@ -157,11 +158,12 @@ fn a_relay_certificate_carries_its_id_and_nothing_from_the_request() {
     let authority = Authority::open_or_create(directory.path(), now()).unwrap();
     let relay = RelayId::from_random([5; 16]);
     let request = authority::SigningRequest::parse(&signing_request()).unwrap();
-    let signed = authority.sign_relay(&request, relay, now()).unwrap();
+    let signed = authority.sign_relay(&request, relay, LIFETIME, now()).unwrap();
     let certificate = identity::certificate_from_pem(&signed.certificate_pem).unwrap();
     assert_eq!(identity::relay_id_of(&certificate).unwrap(), relay);
-    assert_eq!(signed.not_after, now().plus(9 * 365 * 24 * HOUR));
-    assert_eq!(identity::not_after(&certificate).unwrap() as u64, signed.not_after.as_seconds());
+    assert_eq!(signed.not_after, now().plus(LIFETIME));
+    let validity = Validity::of_certificate(&certificate).unwrap();
+    assert_eq!(validity, Validity { not_before: now().minus(HOUR), not_after: signed.not_after });
     let text = String::from_utf8_lossy(&certificate);
     assert!(!text.contains(picket_common::wire::SERVER_NAME), "a relay could pose as the server");
 }
@@ -226,4 +228,62 @@ fn the_servers_chain_ends_in_the_authority() {
     let authority = Authority::open_or_create(directory.path(), now()).unwrap();
     let server = authority.issue_server(now()).unwrap();
     assert_eq!(server.chain.last(), Some(authority.certificate()));
+}
+
+#[test]
+fn a_short_lived_certificate_is_not_past_two_thirds_of_its_life_when_it_is_signed() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::open_or_create(directory.path(), now()).unwrap();
+    let request = authority::SigningRequest::parse(&signing_request()).unwrap();
+    let relay = RelayId::from_random([5; 16]);
+    for lifetime in [Duration::from_secs(60), HOUR, 2 * HOUR, LIFETIME] {
+        let signed = authority.sign_relay(&request, relay, lifetime, now()).unwrap();
+        let validity =
+            Validity::of_certificate(&identity::certificate_from_pem(&signed.certificate_pem).unwrap()).unwrap();
+        assert_eq!(validity.not_after, now().plus(lifetime));
+        assert!(validity.not_before <= now().minus(lifetime.min(HOUR) / 3), "{validity:?}");
+        assert!(now().since(validity.not_before) * 2 < validity.lifetime(), "{validity:?}");
+    }
+}
+
+#[test]
+fn no_certificate_outlives_the_authority() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::open_or_create(directory.path(), now()).unwrap();
+    let request = authority::SigningRequest::parse(&signing_request()).unwrap();
+    let late = authority.validity().not_after.minus(HOUR);
+    let signed = authority.sign_relay(&request, RelayId::from_random([5; 16]), LIFETIME, late).unwrap();
+    assert_eq!(signed.not_after, authority.validity().not_after);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_names_the_same_relay_and_is_noted() {
+    let (_directory, fleet) = fleet().await;
+    let token = invite(&fleet, None, 1).await;
+    let relay = fleet.join(&join_request(&token, "host"), LIFETIME, now(), [1; 16]).await.unwrap().relay_id;
+    let later = now().plus(LIFETIME * 2 / 3);
+    let renewed = fleet.renew(relay, &signing_request(), LIFETIME, later).await.unwrap();
+    let certificate = identity::certificate_from_pem(&renewed.certificate_pem).unwrap();
+    assert_eq!(identity::relay_id_of(&certificate).unwrap(), relay);
+    assert_eq!(renewed.not_after, later.plus(LIFETIME));
+    assert_eq!(fleet.relay(relay).await.unwrap().certificate_not_after, renewed.not_after);
+    let count = "SELECT COUNT(*) FROM relay_certificates";
+    assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&fleet.pool).await.unwrap(), 2);
+    // What has expired is forgotten with the next one.
+    fleet.renew(relay, &signing_request(), LIFETIME, now().plus(LIFETIME + HOUR)).await.unwrap();
+    assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&fleet.pool).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn no_certificate_is_renewed_for_a_relay_that_is_revoked_or_unknown() {
+    let (_directory, fleet) = fleet().await;
+    let token = invite(&fleet, None, 1).await;
+    let relay = fleet.join(&join_request(&token, "host"), LIFETIME, now(), [1; 16]).await.unwrap().relay_id;
+    fleet.revoke(relay, now()).await.unwrap();
+    for relay in [relay, RelayId::from_random([9; 16])] {
+        let refused = fleet.renew(relay, &signing_request(), LIFETIME, now()).await;
+        assert!(matches!(refused, Err(RenewError::NotAllowed)), "{refused:?}");
+    }
+    let garbage = fleet.renew(relay, "no request", LIFETIME, now()).await;
+    assert!(matches!(garbage, Err(RenewError::Request(_))));
 }

@@ -22,6 +22,9 @@ pub struct LinkConfig {
     pub keep_alive: Span,
     /// How long connections may take to finish when the aggregator stops.
     pub shutdown_timeout: Span,
+    /// How long a relay's certificate is good. Relays ask for the next one at two thirds of it; one that is away for longer than
+    /// the rest must join anew.
+    pub relay_certificate_lifetime: Span,
 }
 
 impl Default for LinkConfig {
@@ -34,6 +37,7 @@ impl Default for LinkConfig {
             idle_timeout: Span::secs(30),
             keep_alive: Span::secs(10),
             shutdown_timeout: Span::secs(10),
+            relay_certificate_lifetime: Span::secs(90 * 24 * 60 * 60),
         }
     }
 }
@@ -68,6 +72,11 @@ impl LinkConfig {
                 "must be above zero and at most half of link.idle_timeout",
             ));
         }
+        // Browsers cap certificates at about a year for the same reason: what is lost or copied must end by itself.
+        let lifetime = self.relay_certificate_lifetime.get();
+        if lifetime < Span::secs(60).get() || lifetime > Span::secs(365 * 24 * 60 * 60).get() {
+            return Err(InvalidValue::new("link.relay_certificate_lifetime", "must be between 1m and 365d"));
+        }
         Ok(())
     }
 }
@@ -87,6 +96,11 @@ mod tests {
             ("link.max_bytes_in_flight", LinkConfig { max_bytes_in_flight: ByteSize::mib(1), ..default() }),
             ("link.idle_timeout", LinkConfig { idle_timeout: Span::millis(5), ..default() }),
             ("link.keep_alive", LinkConfig { keep_alive: Span::secs(29), ..default() }),
+            ("link.relay_certificate_lifetime", LinkConfig { relay_certificate_lifetime: Span::secs(59), ..default() }),
+            (
+                "link.relay_certificate_lifetime",
+                LinkConfig { relay_certificate_lifetime: Span::secs(366 * 24 * 60 * 60), ..default() },
+            ),
         ];
         for (key, config) in faults {
             assert!(config.validate().is_err_and(|fault| fault.key == key), "{key}");

@@ -7,17 +7,21 @@ use picket_common::wire::{
     FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, PROTOCOL_VERSION, read_frame, write_frame,
 };
 use quinn::{RecvStream, SendStream};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::close::Close;
+use super::renewal::{self, RenewalLimiter};
 use super::session::Session;
 use super::window::window;
 use picket_common::wire::CloseCode;
 
 /// How often the window is compared with the journal's backlog.
 const WINDOW_INTERVAL: Duration = Duration::from_secs(1);
+/// Requests to renew that wait for the half that answers: a relay has one at a time.
+const RENEWALS_AHEAD: usize = 1;
 /// How long the goodbye may take to arrive.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -27,19 +31,25 @@ pub(super) async fn converse(
     (send, receive): (SendStream, RecvStream),
     shutdown: &CancellationToken,
 ) -> Result<(), Close> {
+    let (asked, renewals) = mpsc::channel(RENEWALS_AHEAD);
     tokio::select! {
-        ended = listen(session, receive) => ended,
-        ended = tell(session, send, shutdown) => ended,
+        ended = listen(session, receive, asked) => ended,
+        ended = tell(session, send, renewals, shutdown) => ended,
     }
 }
 
-async fn listen(session: &Session, mut receive: RecvStream) -> Result<(), Close> {
+async fn listen(session: &Session, mut receive: RecvStream, renewals: mpsc::Sender<String>) -> Result<(), Close> {
     loop {
         match read_frame(&mut receive, MAX_CONTROL_FRAME).await {
             Ok(FromRelay::Statistics(statistics)) => session.listed.set_statistics(Timestamp::now(), statistics),
             Ok(FromRelay::QuotaUse { is_complete, windows }) => {
                 session.quotas.report(is_complete, &windows, Timestamp::now());
             }
+            // A relay waits for the answer before it asks again; one that does not is not listened to until it has it.
+            Ok(FromRelay::Renew { csr_pem }) => match renewals.send(csr_pem).await {
+                Ok(()) => {}
+                Err(_) => return Ok(()),
+            },
             Ok(FromRelay::Unknown) => debug!(relay = %session.relay_id, "message of a newer relay ignored"),
             Ok(FromRelay::Hello { .. }) => return Err(Close::new(CloseCode::Protocol, "Hello was said twice")),
             Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),
@@ -50,8 +60,13 @@ async fn listen(session: &Session, mut receive: RecvStream) -> Result<(), Close>
     }
 }
 
-async fn tell(session: &Session, mut send: SendStream, shutdown: &CancellationToken) -> Result<(), Close> {
-    match tell_all(session, &mut send, shutdown).await {
+async fn tell(
+    session: &Session,
+    mut send: SendStream,
+    renewals: mpsc::Receiver<String>,
+    shutdown: &CancellationToken,
+) -> Result<(), Close> {
+    match tell_all(session, &mut send, renewals, shutdown).await {
         Err(FrameError::TooLong { length, bound }) => {
             // Welcome, Window and Goodbye are short, and a long configuration is seen to before.
             error!(length, bound, "a control message is too long");
@@ -61,7 +76,12 @@ async fn tell(session: &Session, mut send: SendStream, shutdown: &CancellationTo
     }
 }
 
-async fn tell_all(session: &Session, send: &mut SendStream, shutdown: &CancellationToken) -> Result<(), FrameError> {
+async fn tell_all(
+    session: &Session,
+    send: &mut SendStream,
+    mut renewals: mpsc::Receiver<String>,
+    shutdown: &CancellationToken,
+) -> Result<(), FrameError> {
     let intake = &session.shared.intake;
     let mut told_window = window(&intake.config, intake.journal.backlog());
     let welcome = FromAggregator::Welcome {
@@ -78,6 +98,7 @@ async fn tell_all(session: &Session, send: &mut SendStream, shutdown: &Cancellat
     tell_shares(session, send).await?;
     let mut projects = intake.projects.clone();
     let mut told_revision = session.config_revision;
+    let mut limiter = RenewalLimiter::default();
     let mut ticks = interval(WINDOW_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -100,6 +121,10 @@ async fn tell_all(session: &Session, send: &mut SendStream, shutdown: &Cancellat
                 }
             }
             () = session.quotas.changed() => tell_shares(session, send).await?,
+            Some(csr_pem) = renewals.recv() => {
+                let answer = renewal::answer(session, &mut limiter, &csr_pem).await;
+                write_frame(send, &answer, MAX_CONTROL_FRAME).await?;
+            }
             () = shutdown.cancelled() => return say_goodbye(send).await,
         }
     }

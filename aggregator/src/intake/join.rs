@@ -86,7 +86,8 @@ async fn answer(shared: &Shared, request: &JoinRequest) -> Result<JoinReply, Clo
     let mut random = [0; 16];
     getrandom::fill(&mut random)
         .map_err(|error| Close::new(CloseCode::Internal, format!("the system's random source failed: {error}")))?;
-    match shared.intake.fleet.join(request, Timestamp::now(), random).await {
+    let lifetime = shared.intake.config.relay_certificate_lifetime.get();
+    match shared.intake.fleet.join(request, lifetime, Timestamp::now(), random).await {
         Ok(joined) => {
             metrics.join(JoinResult::Joined);
             Ok(JoinReply::Joined {

@@ -28,6 +28,7 @@ mod control;
 mod join;
 mod live;
 mod metrics;
+mod renewal;
 mod reset;
 mod session;
 #[cfg(test)]

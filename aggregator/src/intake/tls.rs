@@ -37,7 +37,7 @@ pub(super) fn server_config(
     config: &LinkConfig,
     now: Timestamp,
 ) -> Result<ServerConfig, IntakeError> {
-    let roots = identity::roots(authority.certificate().clone())?;
+    let roots = identity::roots([authority.certificate().clone()])?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, identity::crypto())
         .allow_unauthenticated()
         .build()

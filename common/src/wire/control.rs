@@ -35,6 +35,12 @@ pub enum FromRelay {
         /// At most [`MAX_QUOTA_WINDOWS`].
         windows: Vec<WindowUse>,
     },
+    /// The relay's certificate is past two thirds of its life: asks for one for a new key, which never leaves the relay. The
+    /// connection proves who asks.
+    Renew {
+        /// Certificate signing request in PEM.
+        csr_pem: String,
+    },
     /// A message of a newer version; ignored.
     #[serde(other)]
     Unknown,
@@ -72,6 +78,16 @@ pub enum FromAggregator {
         relays: u32,
         /// The shares that changed; at most [`MAX_QUOTA_WINDOWS`].
         windows: Vec<WindowShare>,
+    },
+    /// Answer to a request to renew. The relay uses the certificate from its next connection on.
+    Renewed {
+        /// The certificate, PEM.
+        certificate_pem: String,
+    },
+    /// No certificate was signed; the relay keeps what it has and asks again later.
+    RenewRefused {
+        /// Why, for the log.
+        detail: String,
     },
     /// The aggregator will close the connection; the reason is for the log.
     Goodbye {

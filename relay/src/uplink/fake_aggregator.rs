@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use picket_common::identity::{Fingerprint, crypto, link_client_config, relay_uri, roots};
+use picket_common::identity::{Fingerprint, Validity, crypto, relay_uri, roots};
 use picket_common::ids::{RelayId, Sequence, SpoolId};
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::control::Window;
@@ -55,15 +55,35 @@ impl Authority {
     }
 
     pub(crate) fn relay(&self, aggregators: &[SocketAddr]) -> RelayIdentity {
+        let day = Duration::from_secs(24 * 3600);
+        let now = Timestamp::now();
+        self.relay_valid(aggregators, Validity { not_before: now.minus(day), not_after: now.plus(90 * day) })
+    }
+
+    /// A relay whose certificate is good at these times.
+    pub(crate) fn relay_valid(&self, aggregators: &[SocketAddr], validity: Validity) -> RelayIdentity {
         let relay_id = RelayId::from_random([3; 16]);
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        (params.not_before, params.not_after) = (validity.not_before.to_datetime(), validity.not_after.to_datetime());
         params.subject_alt_names = vec![SanType::URI(relay_uri(relay_id).try_into().unwrap())];
         let (certificate, key) = self.issue(&params);
         let aggregators = aggregators.iter().map(ToString::to_string).collect();
-        RelayIdentity {
-            relay: RelayDescription { relay_id, name: "test".to_owned(), aggregators },
-            tls: link_client_config(self.certificate.clone(), certificate, key).unwrap(),
-        }
+        let relay = RelayDescription { relay_id, name: "test".to_owned(), aggregators };
+        RelayIdentity::new(relay, vec![self.certificate.clone()], certificate, key).unwrap()
+    }
+
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A certificate for the key of a signing request, good for the next 90 days.
+    pub(crate) fn certify(&self, csr_pem: &str, relay_id: RelayId) -> String {
+        let mut csr = CertificateSigningRequestParams::from_pem(csr_pem).unwrap();
+        csr.params.subject_alt_names = vec![SanType::URI(relay_uri(relay_id).try_into().unwrap())];
+        let now = Timestamp::now();
+        csr.params.not_before = now.minus(Duration::from_secs(60)).to_datetime();
+        csr.params.not_after = now.plus(Duration::from_secs(90 * 24 * 3600)).to_datetime();
+        csr.signed_by(&self.issuer).unwrap().pem()
     }
 
     pub(crate) fn token(&self, address: SocketAddr) -> JoinToken {
@@ -75,10 +95,11 @@ impl Authority {
     }
 
     fn server_config(&self) -> quinn::ServerConfig {
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots(self.certificate.clone()).unwrap(), crypto())
-            .allow_unauthenticated()
-            .build()
-            .unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots([self.certificate.clone()]).unwrap(), crypto())
+                .allow_unauthenticated()
+                .build()
+                .unwrap();
         let (certificate, key) = self.issue(&CertificateParams::new(vec![SERVER_NAME.to_owned()]).unwrap());
         let mut tls = rustls::ServerConfig::builder_with_provider(crypto())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -202,6 +223,12 @@ impl FakeAggregator {
         soon(sender.send(message)).await.unwrap();
     }
 
+    /// The certificate that the relay showed on the present connection.
+    pub(crate) fn relay_certificate(&self) -> CertificateDer<'static> {
+        let identity = self.shared.connection.lock().unwrap().as_ref().unwrap().0.peer_identity().unwrap();
+        identity.downcast::<Vec<CertificateDer<'static>>>().unwrap()[0].clone()
+    }
+
     /// Closes the present connection.
     pub(crate) fn hang_up(&self, code: u32, reason: &str) {
         let (connection, _) = self.shared.connection.lock().unwrap().take().unwrap();
@@ -273,12 +300,10 @@ async fn sign(connection: &Connection, authority: &Authority) -> Option<()> {
     let request: JoinRequest = read_frame(&mut receive, MAX_SMALL_FRAME).await.ok()?;
     let reply = if request.secret == "good" {
         let relay_id = RelayId::from_random([4; 16]);
-        let mut csr = CertificateSigningRequestParams::from_pem(&request.csr_pem).unwrap();
-        csr.params.subject_alt_names = vec![SanType::URI(relay_uri(relay_id).try_into().unwrap())];
         JoinReply::Joined {
             relay_id,
             name: "edge".to_owned(),
-            certificate_pem: csr.signed_by(&authority.issuer).unwrap().pem(),
+            certificate_pem: authority.certify(&request.csr_pem, relay_id),
             authority_pem: authority.pem.clone(),
             aggregators: Vec::new(),
         }

@@ -29,6 +29,7 @@ pub(crate) mod dial;
 mod error;
 mod in_flight;
 mod metrics;
+mod renewal;
 mod session;
 mod status;
 
@@ -43,13 +44,14 @@ use picket_common::ids::Sequence;
 use picket_common::timestamp::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use config::UplinkConfig;
 pub use dial::DialError;
 pub use status::UplinkStatus;
 
-use crate::identity_store::RelayIdentity;
+use crate::live_identity::LiveIdentity;
 use crate::projects::Projects;
 use crate::quota::table::{Link as QuotaLink, Quotas};
 use crate::spool::Spool;
@@ -64,7 +66,7 @@ use status::StatusBoard;
 #[derive(Debug)]
 pub struct UplinkParts {
     /// Who the relay is and whom it talks to.
-    pub identity: RelayIdentity,
+    pub identity: LiveIdentity,
     /// Where the batches are.
     pub spool: Spool,
     /// Where configurations go.
@@ -94,7 +96,7 @@ fn system_random() -> u64 {
 
 /// The uplink, across its connections.
 struct Link {
-    identity: RelayIdentity,
+    identity: LiveIdentity,
     spool: Spool,
     projects: Projects,
     quotas: Quotas,
@@ -111,6 +113,8 @@ struct Memory {
     highest_sent: Sequence,
     /// Something was acknowledged since the last wait.
     has_progressed: bool,
+    /// When the certificate was last renewed, in this process.
+    renewed_at: Option<Instant>,
     /// What was last logged as a warning, so that it is not logged again at each attempt.
     reported: Option<String>,
 }
@@ -118,6 +122,8 @@ struct Memory {
 /// How a round through the aggregators ended.
 enum Round {
     Stopped,
+    /// Begin another at once: the relay has a new certificate.
+    AtOnce,
     /// Wait, then begin another.
     Again {
         is_refused: bool,
@@ -129,7 +135,12 @@ enum Round {
 impl Link {
     fn new(parts: UplinkParts, metrics: UplinkMetrics, random: fn() -> u64) -> Self {
         let UplinkParts { identity, spool, projects, quotas, config, status } = parts;
-        let memory = Memory { highest_sent: spool.sealed_before_contact(), has_progressed: false, reported: None };
+        let memory = Memory {
+            highest_sent: spool.sealed_before_contact(),
+            has_progressed: false,
+            renewed_at: None,
+            reported: None,
+        };
         Self {
             identity,
             spool,
@@ -144,17 +155,22 @@ impl Link {
     }
 
     async fn run(&self, stop: &CancellationToken) {
-        let quic = match quic_config(self.identity.tls.clone()) {
-            Ok(quic) => quic,
-            Err(error) => {
-                // An identity that loads makes a configuration; if not, the relay still spools.
-                self.report_trouble("this relay", &LinkError::Dial(error));
-                return stop.cancelled().await;
-            }
-        };
         let mut backoff = Backoff::new(self.config.backoff_min.get(), self.config.backoff_max.get());
         loop {
-            let Round::Again { is_refused } = self.round(&quic, stop).await else { break };
+            let identity = self.identity.current();
+            let quic = match quic_config(identity.tls.clone()) {
+                Ok(quic) => quic,
+                Err(error) => {
+                    // An identity that loads makes a configuration; if not, the relay still spools.
+                    self.report_trouble("this relay", &LinkError::Dial(error));
+                    return stop.cancelled().await;
+                }
+            };
+            let is_refused = match self.round(&identity.relay.aggregators, &quic, stop).await {
+                Round::Stopped => break,
+                Round::AtOnce => continue,
+                Round::Again { is_refused } => is_refused,
+            };
             if self.take_progress() {
                 backoff.reset();
             }
@@ -171,9 +187,9 @@ impl Link {
     }
 
     /// Tries the aggregators in their order; the first that can be talked to is talked to until that ends.
-    async fn round(&self, quic: &quinn::ClientConfig, stop: &CancellationToken) -> Round {
-        let mut is_refused = !self.identity.relay.aggregators.is_empty();
-        for address in &self.identity.relay.aggregators {
+    async fn round(&self, aggregators: &[String], quic: &quinn::ClientConfig, stop: &CancellationToken) -> Round {
+        let mut is_refused = !aggregators.is_empty();
+        for address in aggregators {
             let dialling = dial(address, quic, self.config.connect_timeout.get());
             let Some(dialled) = stop.run_until_cancelled(dialling).await else { return Round::Stopped };
             let ended = match dialled {
@@ -183,6 +199,7 @@ impl Link {
             match ended {
                 Ok(Ended::Stopped) => return Round::Stopped,
                 Ok(Ended::Goodbye) => is_refused = false,
+                Ok(Ended::Renewed) => return Round::AtOnce,
                 Err(error) => {
                     is_refused &= error.is_refusal();
                     self.report_trouble(address, &error);
@@ -263,6 +280,14 @@ impl Link {
             tracing::warn!(address, %error, "the aggregator can't be used, records are spooled meanwhile");
             memory.reported = Some(text);
         }
+    }
+
+    fn note_renewal(&self) {
+        self.lock().renewed_at = Some(Instant::now());
+    }
+
+    fn renewed_at(&self) -> Option<Instant> {
+        self.lock().renewed_at
     }
 
     fn highest_sent(&self) -> Sequence {

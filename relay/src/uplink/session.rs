@@ -31,6 +31,7 @@ use super::delivery::{Delivery, DeliveryError, deliver};
 use super::error::LinkError;
 use super::in_flight::InFlight;
 use super::metrics::BatchResult;
+use super::renewal::Renewal;
 use crate::spool::{Oversized, SealedBatch, SetAsideReason, SpoolError};
 
 /// Control messages read ahead; a configuration snapshot may be 16 MiB, so few.
@@ -45,6 +46,8 @@ pub(super) enum Ended {
     Stopped,
     /// The aggregator said goodbye.
     Goodbye,
+    /// The relay has a new certificate, for the next connection.
+    Renewed,
 }
 
 /// A session after its welcome.
@@ -61,6 +64,7 @@ pub(super) struct Session<'a> {
     deliveries: JoinSet<Delivery>,
     /// The next batch that was not sent in this session starts here or later.
     cursor: Sequence,
+    renewal: Renewal,
 }
 
 impl<'a> Session<'a> {
@@ -84,6 +88,7 @@ impl<'a> Session<'a> {
             in_flight: InFlight::new(own, window),
             deliveries: JoinSet::new(),
             cursor: Sequence::FIRST,
+            renewal: Renewal::new(link.identity.clone(), link.renewed_at(), Timestamp::now),
         })
     }
 
@@ -109,9 +114,9 @@ impl<'a> Session<'a> {
                 }
                 error = self.connection.closed() => return Err(LinkError::Dial(error.into())),
                 message = self.messages.recv() => {
-                    if self.hear(message.unwrap_or(Err(FrameError::Closed))?).await? == Heard::Goodbye {
+                    if let Heard::End(ended) = self.hear(message.unwrap_or(Err(FrameError::Closed))?).await? {
                         self.drain().await?;
-                        return Ok(Ended::Goodbye);
+                        return Ok(ended);
                     }
                 }
                 Some(delivery) = self.deliveries.join_next() => self.settle(delivery?).await?,
@@ -121,6 +126,11 @@ impl<'a> Session<'a> {
                 () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() && has_room => {}
                 () = self.link.quotas.due() => {
                     self.report_quotas(self.link.quotas.take_report(Instant::now())).await?;
+                }
+                () = self.renewal.due() => {
+                    if let Some(request) = self.renewal.ask() {
+                        self.tell(&request).await?;
+                    }
                 }
                 _ = ticks.tick() => self.report().await?,
             }
@@ -241,8 +251,15 @@ impl<'a> Session<'a> {
             FromAggregator::Window(window) => self.in_flight.set_window(window),
             FromAggregator::Goodbye { reason } => {
                 tracing::info!(reason, "the aggregator said goodbye");
-                return Ok(Heard::Goodbye);
+                return Ok(Heard::End(Ended::Goodbye));
             }
+            FromAggregator::Renewed { certificate_pem } => {
+                if self.renewal.answered(certificate_pem, (self.link.random)()).await {
+                    self.link.note_renewal();
+                    return Ok(Heard::End(Ended::Renewed));
+                }
+            }
+            FromAggregator::RenewRefused { detail } => self.renewal.refused(&detail, (self.link.random)()),
             FromAggregator::Welcome { .. } => {
                 return Err(LinkError::Protocol("a second welcome".to_owned()));
             }
@@ -293,9 +310,9 @@ impl<'a> Session<'a> {
     }
 }
 
-#[derive(PartialEq, Eq)]
 enum Heard {
-    Goodbye,
+    /// The session is over once what is in flight is answered.
+    End(Ended),
     Other,
 }
 
@@ -333,6 +350,8 @@ const fn name_of(message: &FromAggregator) -> &'static str {
         FromAggregator::Window(_) => "a window",
         FromAggregator::Goodbye { .. } => "a goodbye",
         FromAggregator::QuotaShares { .. } => "shares of quotas",
+        FromAggregator::Renewed { .. } => "a certificate",
+        FromAggregator::RenewRefused { .. } => "a refusal to renew",
         FromAggregator::Unknown => "an unknown message",
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use picket_common::config::{ByteSize, Span};
+use picket_common::identity::Validity;
 use picket_common::ids::{EventId, ProjectId, PublicKey};
 
 use picket_common::project_config::ConfigSnapshot;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::fake_aggregator::{Authority, FakeAggregator, soon};
 use super::*;
+use crate::identity_store::RelayIdentity;
 use crate::spool::{Committer, SpoolConfig};
 
 /// A relay's half: a spool, and an uplink that can be started on it.
@@ -72,6 +74,13 @@ impl Relay {
         Self { directory, spool, projects, committer }
     }
 
+    /// The serial number of the certificate on disk, which must belong to the key there.
+    fn serial(&self) -> String {
+        crate::identity_store::load_identity(self.directory.path()).unwrap();
+        let text = std::fs::read_to_string(self.directory.path().join("identity/key.pem")).unwrap();
+        picket_common::identity::serial_of(&picket_common::identity::certificate_from_pem(&text).unwrap()).unwrap()
+    }
+
     fn start(&self, identity: RelayIdentity) -> Running {
         let config = UplinkConfig {
             backoff_min: Span::millis(1),
@@ -82,7 +91,7 @@ impl Relay {
         let (sender, status) = watch::channel(UplinkStatus::default());
         let stop = CancellationToken::new();
         let parts = UplinkParts {
-            identity,
+            identity: LiveIdentity::new(identity, self.directory.path().to_owned()),
             spool: self.spool.clone(),
             projects: self.projects.clone(),
             quotas: Quotas::default(),
@@ -344,4 +353,76 @@ async fn a_stopping_relay_waits_for_the_answers_in_flight() {
     batch.ack();
     soon(running.task).await.unwrap();
     assert_eq!(relay.spool.usage().records, 0);
+}
+
+/// The signing request of a relay that asks to renew.
+async fn asked(aggregator: &mut FakeAggregator) -> String {
+    match aggregator.report(|report| matches!(report, FromRelay::Renew { .. })).await {
+        FromRelay::Renew { csr_pem } => csr_pem,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A certificate that is past two thirds of its life and good for an hour.
+fn due() -> Validity {
+    let (hour, now) = (std::time::Duration::from_secs(3600), Timestamp::now());
+    Validity { not_before: now.minus(hour * 3), not_after: now.plus(hour) }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_due_is_renewed_and_the_next_connection_shows_the_new_one() {
+    let authority = Arc::new(Authority::new());
+    let mut aggregator = FakeAggregator::start(&authority);
+    let relay = Relay::with_batches(1).await;
+    let identity = authority.relay_valid(&[aggregator.address], due());
+    let relay_id = identity.relay.relay_id;
+    store_whole(relay.directory.path(), &identity.relay, &authority);
+    let mut running = relay.start(identity);
+    aggregator.hello().await;
+    let csr_pem = asked(&mut aggregator).await;
+    let before = relay.serial();
+    // What is in flight is answered before the connection is given up.
+    let batch = aggregator.batch().await;
+    aggregator.say(FromAggregator::Renewed { certificate_pem: authority.certify(&csr_pem, relay_id) }).await;
+    batch.ack();
+    aggregator.hello().await;
+    until_spooled(&relay, &mut running, 0).await;
+    assert_ne!(relay.serial(), before, "it is on disk");
+    let shown = aggregator.relay_certificate();
+    assert_eq!(picket_common::identity::serial_of(&shown).unwrap(), relay.serial());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_for_the_new_key_is_not_taken_and_another_is_asked_for() {
+    let authority = Arc::new(Authority::new());
+    let mut aggregator = FakeAggregator::start(&authority);
+    let relay = Relay::with_batches(0).await;
+    let identity = authority.relay_valid(&[aggregator.address], due());
+    let relay_id = identity.relay.relay_id;
+    store_whole(relay.directory.path(), &identity.relay, &authority);
+    let before = relay.serial();
+    let running = relay.start(identity);
+    aggregator.hello().await;
+    asked(&mut aggregator).await;
+    let foreign_key = crate::key_request::KeyRequest::generate().unwrap();
+    let certificate_pem = authority.certify(foreign_key.csr_pem(), relay_id);
+    aggregator.say(FromAggregator::Renewed { certificate_pem }).await;
+    // It asks once more, over the same connection.
+    asked(&mut aggregator).await;
+    assert_eq!(relay.serial(), before);
+    running.stop().await;
+}
+
+/// Lays an identity out on disk, as joining does.
+fn store_whole(data_dir: &std::path::Path, relay: &crate::identity_store::RelayDescription, authority: &Authority) {
+    let key = crate::key_request::KeyRequest::generate().unwrap();
+    let (key_pem, certificate_pem) = (key.key_pem(), authority.certify(key.csr_pem(), relay.relay_id));
+    let identity = crate::identity_store::NewIdentity {
+        key_pem: &key_pem,
+        certificate_pem: &certificate_pem,
+        authority_pem: authority.pem(),
+        relay,
+    };
+    crate::identity_store::store_identity(data_dir, &identity).unwrap();
 }

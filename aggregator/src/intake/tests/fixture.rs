@@ -28,6 +28,9 @@ use crate::journal::{Journal, JournalCommitter, JournalConfig};
 use crate::quota::QuotaAuthority;
 use picket_common::wire::CloseCode;
 
+/// What `link.relay_certificate_lifetime` is by default.
+const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+
 /// Nothing in these tests takes near so long; it turns a hang into a failure.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -124,6 +127,11 @@ fn join_request(token: &JoinToken, key: &rcgen::KeyPair) -> JoinRequest {
 }
 
 impl Joined {
+    /// The same relay with its next certificate.
+    pub(super) fn renewed(self, certificate_pem: String, key: rcgen::KeyPair) -> Self {
+        Self { certificate_pem, key, ..self }
+    }
+
     /// The same relay, tricked into trusting this aggregator's authority.
     pub(super) fn trusting(self, aggregator: &TestAggregator) -> Self {
         Self { authority_pem: aggregator.fleet.authority().certificate_pem().to_owned(), ..self }
@@ -168,14 +176,14 @@ impl TestAggregator {
     pub(super) async fn join_at(&self, at: Timestamp) -> Joined {
         let key = rcgen::KeyPair::generate().unwrap();
         let request = join_request(&self.token_made(at).await, &key);
-        let joined = self.fleet.join(&request, at, random()).await.unwrap();
+        let joined = self.fleet.join(&request, LIFETIME, at, random()).await.unwrap();
         let authority_pem = self.fleet.authority().certificate_pem().to_owned();
         Joined { relay_id: joined.relay_id, certificate_pem: joined.certificate_pem, authority_pem, key }
     }
 
     pub(super) async fn connect(&self, joined: &Joined) -> Result<Connection, ConnectionError> {
         let tls = identity::link_client_config(
-            identity::certificate_from_pem(&joined.authority_pem).unwrap(),
+            [identity::certificate_from_pem(&joined.authority_pem).unwrap()],
             identity::certificate_from_pem(&joined.certificate_pem).unwrap(),
             identity::key_from_pem(&joined.key.serialize_pem()).unwrap(),
         );

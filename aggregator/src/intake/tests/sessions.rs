@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::control::RelayStatistics;
-use picket_common::wire::{FromAggregator, FromRelay};
+use picket_common::wire::{BatchReply, FromAggregator, FromRelay};
 use quinn::ConnectionError;
 
 use super::fixture::{Joined, TestAggregator, closed, code, soon, spool, start};
@@ -86,6 +86,41 @@ async fn a_certificate_whose_relay_is_not_registered_is_refused() {
     assert_eq!(closed_with, code(CloseCode::NotAllowed), "{reason}");
 }
 
+#[tokio::test]
+async fn a_relay_renews_its_certificate_over_its_connection_and_connects_with_the_new_one() {
+    let aggregator = start().await;
+    let joined = aggregator.join().await;
+    let mut relay = aggregator.session(&joined, spool(1)).await.welcomed().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::new(Vec::new()).unwrap().serialize_request(&key).unwrap();
+    relay.say(&FromRelay::Renew { csr_pem: request.pem().unwrap() }).await;
+    let certificate_pem = loop {
+        match relay.hear().await {
+            FromAggregator::Renewed { certificate_pem } => break certificate_pem,
+            FromAggregator::ProjectConfigs(_) | FromAggregator::Window(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let renewed = joined.renewed(certificate_pem, key);
+    let second = aggregator.session(&renewed, spool(1)).await.welcomed().await;
+    assert_eq!(relay.closed().await.0, code(CloseCode::Superseded));
+    // In a loop it is refused, and goes on with what it has.
+    let mut relay = second;
+    relay.say(&FromRelay::Renew { csr_pem: "no request".to_owned() }).await;
+    relay.say(&FromRelay::Renew { csr_pem: request.pem().unwrap() }).await;
+    let mut refusals = Vec::new();
+    while refusals.len() < 2 {
+        match relay.hear().await {
+            FromAggregator::RenewRefused { detail } => refusals.push(detail),
+            FromAggregator::ProjectConfigs(_) | FromAggregator::Window(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refusals[0].contains("can't be used") && refusals[1].contains("too often"), "{refusals:?}");
+    let (header, payload) = relay.batch(1, 1);
+    assert!(matches!(relay.send_batch(&header, &payload).await, BatchReply::Ack { .. }));
+}
+
 /// rustls refuses the certificate, so the connection ends in a TLS alert; the client may believe to be connected before.
 async fn assert_refused_by_tls(aggregator: &TestAggregator, joined: &Joined) {
     let ended = match aggregator.connect(joined).await {
@@ -106,7 +141,7 @@ async fn a_certificate_of_another_authority_is_refused() {
 #[tokio::test]
 async fn an_expired_certificate_is_refused() {
     let aggregator = start().await;
-    let long_ago = Timestamp::now().minus(Duration::from_secs((9 * 365 + 1) * 24 * 3600));
+    let long_ago = Timestamp::now().minus(Duration::from_secs(91 * 24 * 3600));
     let expired = aggregator.join_at(long_ago).await;
     assert_refused_by_tls(&aggregator, &expired).await;
 }

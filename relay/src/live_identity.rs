@@ -1,0 +1,142 @@
+//! The identity that a running relay uses, and how it is replaced while it does.
+//!
+//! Invariants:
+//! - What is in use is on disk: a certificate is stored, with its key, before a connection shows it.
+//! - A certificate is taken only for a key that was made here, in this relay's name, from an authority that the relay trusts.
+//!
+//! What it does not do: decide when to ask for a certificate (`uplink::renewal`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use picket_common::identity::{IdentityError, certificate_from_pem, check_issuer, key_from_pem, relay_id_of};
+use picket_common::ids::RelayId;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::identity_store::{RelayIdentity, identity_directory, store_credential};
+use crate::key_request::KeyRequest;
+
+/// Why a certificate that the aggregator sent was not taken; the former identity stays.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdoptError {
+    /// It is none, not of a trusted authority, or for another key.
+    #[error("the certificate can't be used: {0}")]
+    Unusable(#[from] IdentityError),
+    /// It is another relay's.
+    #[error("the certificate names relay {0}, which is another one")]
+    OtherRelay(RelayId),
+    /// It can't be written.
+    #[error("the certificate can't be written to {directory}: {source}; see to the directory")]
+    Store {
+        /// Where it should go.
+        directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The identity in use. Clones share it.
+#[derive(Debug, Clone)]
+pub struct LiveIdentity {
+    data_dir: PathBuf,
+    current: Arc<ArcSwap<RelayIdentity>>,
+    not_after: Gauge,
+}
+
+// === impl LiveIdentity ===
+
+impl LiveIdentity {
+    /// Begins with what was loaded from `data_dir`, which is where replacements go.
+    #[must_use]
+    pub fn new(identity: RelayIdentity, data_dir: PathBuf) -> Self {
+        let this = Self { data_dir, current: Arc::new(ArcSwap::from_pointee(identity)), not_after: Gauge::default() };
+        this.show();
+        this
+    }
+
+    /// What the next connection uses.
+    #[must_use]
+    pub fn current(&self) -> Arc<RelayIdentity> {
+        self.current.load_full()
+    }
+
+    /// Shows until when the certificate is good.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "certificate_not_after",
+            "When the certificate by which the aggregator knows this relay expires, as Unix time",
+            Unit::Seconds,
+            self.not_after.clone(),
+        );
+    }
+
+    /// Stores a certificate with its key, and uses both from the next connection on.
+    ///
+    /// # Errors
+    /// [`AdoptError`]; then nothing has changed.
+    pub(crate) async fn adopt(&self, request: KeyRequest, certificate_pem: String) -> Result<(), AdoptError> {
+        let this = self.clone();
+        // It waits for the disk. A task that ends early was aborted with the runtime, and then nobody hears this.
+        let adopting = tokio::task::spawn_blocking(move || this.adopt_blocking(&request, &certificate_pem)).await;
+        adopting.unwrap_or_else(|failure| Err(self.store_error(failure.into())))
+    }
+
+    fn adopt_blocking(&self, request: &KeyRequest, certificate_pem: &str) -> Result<(), AdoptError> {
+        let former = self.current();
+        let certificate = certificate_from_pem(certificate_pem)?;
+        let named = relay_id_of(&certificate)?;
+        if named != former.relay.relay_id {
+            return Err(AdoptError::OtherRelay(named));
+        }
+        check_issuer(former.authorities.iter().cloned(), &certificate)?;
+        let key_pem = request.key_pem();
+        let authorities = former.authorities.clone();
+        // Also fails where the certificate is for another key.
+        let next = RelayIdentity::new(former.relay.clone(), authorities, certificate, key_from_pem(&key_pem)?)?;
+        store_credential(&self.data_dir, &key_pem, certificate_pem).map_err(|source| self.store_error(source))?;
+        self.current.store(Arc::new(next));
+        self.show();
+        Ok(())
+    }
+
+    fn store_error(&self, source: std::io::Error) -> AdoptError {
+        AdoptError::Store { directory: identity_directory(&self.data_dir), source }
+    }
+
+    fn show(&self) {
+        let not_after = self.current.load().validity.not_after.as_seconds();
+        self.not_after.set(i64::try_from(not_after).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::uplink::fake_aggregator::Authority;
+
+    #[tokio::test]
+    async fn a_certificate_is_taken_only_for_the_new_key_in_this_relays_name_and_of_a_trusted_authority() {
+        let (authority, data_dir) = (Authority::new(), tempfile::tempdir().unwrap());
+        let identity = authority.relay(&[]);
+        let (relay_id, before) = (identity.relay.relay_id, identity.validity);
+        let live = LiveIdentity::new(identity, data_dir.path().to_owned());
+        let request = || KeyRequest::generate().unwrap();
+        let (key, stranger) = (request(), RelayId::from_random([8; 16]));
+        let certificate_pem = authority.certify(key.csr_pem(), stranger);
+        assert!(matches!(live.adopt(key, certificate_pem).await, Err(AdoptError::OtherRelay(id)) if id == stranger));
+        let other_key = authority.certify(request().csr_pem(), relay_id);
+        assert!(matches!(live.adopt(request(), other_key).await, Err(AdoptError::Unusable(_))));
+        let key = request();
+        let other_authority = Authority::new().certify(key.csr_pem(), relay_id);
+        assert!(matches!(live.adopt(key, other_authority).await, Err(AdoptError::Unusable(_))));
+        assert!(matches!(live.adopt(request(), "none".to_owned()).await, Err(AdoptError::Unusable(_))));
+        // Nothing to write to: what is in use must be on disk.
+        let key = request();
+        let certificate_pem = authority.certify(key.csr_pem(), relay_id);
+        assert!(matches!(live.adopt(key, certificate_pem).await, Err(AdoptError::Store { .. })));
+        assert_eq!(live.current().validity, before);
+    }
+}
