@@ -1,7 +1,5 @@
 //! The stores of a data directory, opened together: by `serve`, and by commands when nothing serves.
 
-use std::sync::Arc;
-
 use picket_common::timestamp::Timestamp;
 
 use crate::accounts::{AccountError, Accounts};
@@ -9,7 +7,7 @@ use crate::config::AggregatorConfig;
 use crate::data_dir::{DataDirError, LockedDataDir};
 use crate::database::{Database, DatabaseError, DatabaseLocation};
 use crate::events::{EventsError, EventsStore};
-use crate::fleet::{Authority, AuthorityError, Fleet, FleetError};
+use crate::fleet::{Authorities, AuthorityError, Fleet, FleetError};
 use crate::journal::JournalError;
 use crate::projects::{ProjectError, Projects};
 use crate::query::QueryError;
@@ -64,10 +62,10 @@ impl Registry {
         let location = DatabaseLocation::parse(&config.database.url, &directory.database());
         let location = location.map_err(DatabaseError::Location)?;
         let database = Database::connect(&location).await?;
-        let authority = Authority::open_or_create(&directory.authority(), now)?;
+        let authorities = Authorities::open_or_create(&directory.authority(), now)?;
         let projects = Projects::open(&database, &config.relay_url).await?;
         let accounts = Accounts::new(&database);
-        let fleet = Fleet::new(database.pool().clone(), Arc::new(authority));
+        let fleet = Fleet::new(database.pool().clone(), authorities);
         Ok(Self { database, projects, accounts, fleet })
     }
 }

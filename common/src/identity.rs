@@ -8,20 +8,21 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified};
-use rustls::client::{WebPkiServerVerifier, danger};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{DistinguishedName, RootCertStore};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use crate::ids::RelayId;
 use crate::timestamp::Timestamp;
-use crate::wire::{ALPN_JOIN, ALPN_LINK};
+
+mod client_tls;
+
+pub use client_tls::{authority_subject, join_client_config, link_client_config};
 
 /// Scheme of the URI that names a relay in its certificate.
 const RELAY_URI: &str = "picket-relay:";
@@ -228,6 +229,23 @@ pub fn roots(
     Ok(Arc::new(roots))
 }
 
+/// The names of authorities, as peers tell each other whom they trust.
+///
+/// # Errors
+/// [`IdentityError::Tls`] if a certificate is no authority's.
+pub fn subjects_of(
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Result<Vec<DistinguishedName>, IdentityError> {
+    Ok(roots(authorities)?.subjects())
+}
+
+/// The common name of an authority: made of its key, so that who knows the fingerprint knows the name.
+#[must_use]
+pub fn authority_name(authority: Fingerprint) -> String {
+    let digits = authority.to_string();
+    format!("Picket authority {}", &digits[..16])
+}
+
 /// Checks that one of `authorities` signed a relay's certificate, whatever the clock here says.
 ///
 /// # Errors
@@ -243,89 +261,4 @@ pub fn check_issuer(
     let within = UnixTime::since_unix_epoch(Duration::from_secs(within.as_seconds()));
     verifier.verify_client_cert(certificate, &[], within)?;
     Ok(())
-}
-
-/// How a joined relay connects: it trusts the authorities and shows its certificate.
-///
-/// # Errors
-/// [`IdentityError`] if key and certificate don't fit each other or an authority is none.
-pub fn link_client_config(
-    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ClientConfig, IdentityError> {
-    let mut config = ClientConfig::builder_with_provider(crypto())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(authorities)?)
-        .with_client_auth_cert(vec![certificate], key)?;
-    config.alpn_protocols = vec![ALPN_LINK.to_vec()];
-    Ok(config)
-}
-
-/// How a relay without a certificate connects to join: it knows the authority by fingerprint only.
-///
-/// # Errors
-/// [`IdentityError::Tls`] if the crypto provider lacks TLS 1.3; ours does not.
-pub fn join_client_config(authority: Fingerprint) -> Result<ClientConfig, IdentityError> {
-    let verifier = PinnedAuthority { authority, provider: crypto() };
-    let mut config = ClientConfig::builder_with_provider(crypto())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN_JOIN.to_vec()];
-    Ok(config)
-}
-
-/// Takes the authority's certificate from the server's chain, checks that its key is the pinned one, and then verifies the
-/// chain against it as usual. So nothing is trusted that the token did not name.
-#[derive(Debug)]
-struct PinnedAuthority {
-    authority: Fingerprint,
-    provider: Arc<CryptoProvider>,
-}
-
-impl danger::ServerCertVerifier for PinnedAuthority {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let unknown = || rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let authority = intermediates
-            .iter()
-            .find(|certificate| Fingerprint::of_certificate(certificate).is_ok_and(|found| found == self.authority))
-            .ok_or_else(unknown)?;
-        let roots = roots([authority.clone().into_owned()]).map_err(|_| unknown())?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("the link speaks TLS 1.3 only".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -14,9 +14,11 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use picket_common::identity::{
-    IdentityError, Validity, certificate_from_pem, certificates_from_pem, key_from_pem, link_client_config,
+    Fingerprint, IdentityError, Validity, certificate_from_pem, certificates_from_pem, check_issuer, key_from_pem,
+    link_client_config,
 };
 use picket_common::ids::RelayId;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -46,10 +48,14 @@ pub struct RelayIdentity {
     pub relay: RelayDescription,
     /// TLS of the link, made of key, certificate and authorities.
     pub tls: rustls::ClientConfig,
-    /// Whom it trusts.
+    /// Whom it trusts; the first signs.
     pub authorities: Vec<CertificateDer<'static>>,
     /// From when to when its certificate is good.
     pub validity: Validity,
+    /// Whether the first of the authorities signed its certificate. If not, that authority has taken over, and the certificate
+    /// is to be renewed.
+    pub is_of_first_authority: bool,
+    credential: Arc<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
 }
 
 // === impl RelayIdentity ===
@@ -66,8 +72,27 @@ impl RelayIdentity {
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, IdentityError> {
         let validity = Validity::of_certificate(&certificate)?;
-        let tls = link_client_config(authorities.iter().cloned(), certificate, key)?;
-        Ok(Self { relay, tls, authorities, validity })
+        let tls = link_client_config(authorities.iter().cloned(), certificate.clone(), key.clone_key())?;
+        let is_of_first_authority = check_issuer(authorities.first().cloned(), &certificate).is_ok();
+        let credential = Arc::new((certificate, key));
+        Ok(Self { relay, tls, authorities, validity, is_of_first_authority, credential })
+    }
+
+    /// The same relay that trusts others.
+    ///
+    /// # Errors
+    /// [`IdentityError`] where one of them is no authority.
+    pub fn trusting(&self, authorities: Vec<CertificateDer<'static>>) -> Result<Self, IdentityError> {
+        let (certificate, key) = &*self.credential;
+        Self::new(self.relay.clone(), authorities, certificate.clone(), key.clone_key())
+    }
+
+    /// Fingerprints of those whom it trusts.
+    ///
+    /// # Errors
+    /// [`IdentityError`] where one of them is none; then it could not have been loaded.
+    pub fn trusted(&self) -> Result<Vec<Fingerprint>, IdentityError> {
+        self.authorities.iter().map(Fingerprint::of_certificate).collect()
     }
 }
 
@@ -186,6 +211,11 @@ pub(crate) fn store_identity(data_dir: &Path, identity: &NewIdentity<'_>) -> std
     let description = serde_json::to_vec_pretty(identity.relay)?;
     write_whole(&directory, RELAY_FILE, &description, 0o644)?;
     File::open(data_dir)?.sync_all()
+}
+
+/// Replaces the authorities to trust; on disk when it returns.
+pub(crate) fn store_authorities(data_dir: &Path, certificates_pem: &str) -> std::io::Result<()> {
+    write_whole(&identity_directory(data_dir), AUTHORITY_FILE, certificates_pem.as_bytes(), 0o644)
 }
 
 /// Replaces key and certificate as one; on disk when it returns.

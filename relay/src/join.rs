@@ -8,7 +8,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use picket_common::identity::{Fingerprint, IdentityError, certificate_from_pem, join_client_config, relay_id_of};
+use picket_common::identity::{
+    Fingerprint, IdentityError, certificate_from_pem, certificates_from_pem, check_issuer, join_client_config,
+    relay_id_of,
+};
 use picket_common::ids::RelayId;
 use picket_common::wire::join::{JoinReply, JoinRequest, JoinToken};
 use picket_common::wire::{FrameError, MAX_SMALL_FRAME, read_frame, write_frame};
@@ -238,10 +241,15 @@ fn check(
     authority: &str,
 ) -> Result<(), String> {
     let text = |error: IdentityError| error.to_string();
-    let found = Fingerprint::of_certificate(&certificate_from_pem(authority).map_err(text)?).map_err(text)?;
-    if found != token.authority {
-        return Err(format!("its authority is {found}, the token names {}", token.authority));
+    let authorities = certificates_from_pem(authority).map_err(text)?;
+    let found: Result<Vec<_>, _> = authorities.iter().map(Fingerprint::of_certificate).collect();
+    let found = found.map_err(text)?;
+    // While one authority takes over from another there are two, and the token may name either.
+    if !found.contains(&token.authority) {
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        return Err(format!("its authorities are {}, the token names {}", found.join(", "), token.authority));
     }
+    check_issuer(authorities, &certificate_from_pem(certificate).map_err(text)?).map_err(text)?;
     let named = relay_id_of(&certificate_from_pem(certificate).map_err(text)?).map_err(text)?;
     if named != relay.relay_id {
         return Err(format!("the certificate names relay {named}, the reply {}", relay.relay_id));

@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - What is in use is on disk: a certificate is stored, with its key, before a connection shows it.
+//! - Whom to trust is taken from an aggregator that is trusted already, over a connection that proved it.
 //! - A certificate is taken only for a key that was made here, in this relay's name, from an authority that the relay trusts.
 //!
 //! What it does not do: decide when to ask for a certificate (`uplink::renewal`).
@@ -10,12 +11,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use picket_common::identity::{IdentityError, certificate_from_pem, check_issuer, key_from_pem, relay_id_of};
+use picket_common::identity::{
+    IdentityError, certificate_from_pem, certificates_from_pem, check_issuer, key_from_pem, relay_id_of,
+};
 use picket_common::ids::RelayId;
+use picket_common::wire::control::MAX_AUTHORITIES;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::identity_store::{RelayIdentity, identity_directory, store_credential};
+use crate::identity_store::{RelayIdentity, identity_directory, store_authorities, store_credential};
 use crate::key_request::KeyRequest;
 
 /// Why a certificate that the aggregator sent was not taken; the former identity stays.
@@ -27,8 +31,11 @@ pub(crate) enum AdoptError {
     /// It is another relay's.
     #[error("the certificate names relay {0}, which is another one")]
     OtherRelay(RelayId),
+    /// More authorities than an installation has.
+    #[error("{0} authorities are more than {MAX_AUTHORITIES}")]
+    ManyAuthorities(usize),
     /// It can't be written.
-    #[error("the certificate can't be written to {directory}: {source}; see to the directory")]
+    #[error("it can't be written to {directory}: {source}; see to the directory")]
     Store {
         /// Where it should go.
         directory: PathBuf,
@@ -70,6 +77,25 @@ impl LiveIdentity {
             Unit::Seconds,
             self.not_after.clone(),
         );
+    }
+
+    /// Trusts these authorities from the next connection on, once they are stored. The aggregator that says so was verified.
+    ///
+    /// # Errors
+    /// [`AdoptError`]; then nothing has changed.
+    pub(crate) async fn trust(&self, certificates_pem: String) -> Result<(), AdoptError> {
+        let this = self.clone();
+        let trusting = tokio::task::spawn_blocking(move || {
+            let authorities = certificates_from_pem(&certificates_pem)?;
+            if authorities.len() > MAX_AUTHORITIES {
+                return Err(AdoptError::ManyAuthorities(authorities.len()));
+            }
+            let next = this.current().trusting(authorities)?;
+            store_authorities(&this.data_dir, &certificates_pem).map_err(|source| this.store_error(source))?;
+            this.current.store(Arc::new(next));
+            Ok(())
+        });
+        trusting.await.unwrap_or_else(|failure| Err(self.store_error(failure.into())))
     }
 
     /// Stores a certificate with its key, and uses both from the next connection on.

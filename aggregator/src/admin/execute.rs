@@ -71,6 +71,9 @@ async fn try_execute(context: &AdminContext, request: Request, now: Timestamp) -
             let already = registry.fleet.revoke(id, now).await? == Revocation::AlreadyRevoked;
             Reply::Revoked { id, already }
         }
+        Request::ShowAuthority => Reply::Authority(registry.fleet.authority_report().await?),
+        Request::RotateAuthority => Reply::Authority(registry.fleet.rotate_authority(now).await?),
+        Request::RetireAuthority { retirement } => Reply::Authority(registry.fleet.retire_authority(retirement).await?),
         Request::ListIssues(filter) => match &context.query {
             Some(query) => Reply::Issues(query.issues(&filter, now).await?),
             None => no_events(),

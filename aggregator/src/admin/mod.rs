@@ -20,6 +20,7 @@ use serde_json::Value;
 
 pub use execute::{AdminContext, execute};
 
+use crate::fleet::{AuthorityReport, Retirement};
 use crate::projects::{KeyState, Project, ProjectKey};
 use crate::query::{IssueFilter, IssuePage, IssueSummary};
 use crate::status::Status;
@@ -81,6 +82,15 @@ pub enum Request {
     RevokeRelay {
         /// Which.
         id: RelayId,
+    },
+    /// The certificate authorities.
+    ShowAuthority,
+    /// Makes another authority, which signs from now on.
+    RotateAuthority,
+    /// Ends the one before.
+    RetireAuthority {
+        /// Whether that may shut relays out.
+        retirement: Retirement,
     },
     /// A page of issues.
     ListIssues(IssueFilter),
@@ -151,6 +161,8 @@ pub enum Reply {
         /// Whether it was before.
         already: bool,
     },
+    /// The certificate authorities.
+    Authority(AuthorityReport),
     /// Issues.
     Issues(IssuePage),
     /// An issue and its newest event.

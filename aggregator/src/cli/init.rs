@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::accounts::{check_login_name, random_password};
 use crate::config::AggregatorConfig;
 use crate::data_dir::DataDir;
-use crate::fleet::Authority;
+use crate::fleet::Authorities;
 use crate::stores::{Registry, open_events};
 
 use super::{command, output};
@@ -36,7 +36,11 @@ pub(super) async fn run(
     let prepared = match command::serving(&directory).await {
         Some(status) => Prepared {
             // It is there, or nothing could serve.
-            fingerprint: Authority::open_or_create(&directory.authority(), now)?.fingerprint().to_string(),
+            fingerprint: Authorities::open_or_create(&directory.authority(), now)?
+                .held()
+                .current
+                .fingerprint()
+                .to_string(),
             password: None,
             served: Some(output::already_serves(&status, &config.data_dir)),
         },

@@ -23,6 +23,7 @@ use picket_common::timestamp::Timestamp;
 use crate::accounts::check_login_name;
 use crate::admin::Request;
 use crate::config::{AggregatorConfig, ENV_PREFIX, STANDARD_FILE};
+use crate::fleet::Retirement;
 use crate::projects::KeyState;
 use crate::query::IssueFilter;
 use crate::server;
@@ -72,6 +73,9 @@ enum Command {
     /// Relays: invite, list, revoke
     #[command(subcommand)]
     Relay(RelayCommand),
+    /// The certificate authority: show, rotate, retire
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
     /// Issues: list, show
     #[command(subcommand)]
     Issues(IssuesCommand),
@@ -168,6 +172,20 @@ enum RelayCommand {
     Revoke {
         /// Its id, as `relay list` shows it
         id: RelayId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuthorityCommand {
+    /// The authorities in force, and which relays have not moved to the one that signs
+    Show,
+    /// Make another authority that signs from now on. Relays are told, and renew their certificates; the former stays in force
+    Rotate,
+    /// End the former authority. Refused while relays need it
+    Retire {
+        /// Retire it all the same: relays that need it must join anew
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -307,6 +325,11 @@ async fn run(cli: Cli, config: AggregatorConfig) -> anyhow::Result<()> {
         Command::Relay(RelayCommand::Invite { name, ttl }) => Request::InviteRelay { name, ttl: ttl.get() },
         Command::Relay(RelayCommand::List) => Request::ListRelays,
         Command::Relay(RelayCommand::Revoke { id }) => Request::RevokeRelay { id },
+        Command::Authority(AuthorityCommand::Show) => Request::ShowAuthority,
+        Command::Authority(AuthorityCommand::Rotate) => Request::RotateAuthority,
+        Command::Authority(AuthorityCommand::Retire { force }) => {
+            Request::RetireAuthority { retirement: if force { Retirement::Forced } else { Retirement::IfNotNeeded } }
+        }
         Command::Issues(IssuesCommand::List { query, project, limit }) => {
             let filter = IssueFilter { project: None, text: query, limit: limit.unwrap_or(u32::MAX), offset: 0 };
             return command::list_issues(&config, project.as_deref(), filter, json).await;

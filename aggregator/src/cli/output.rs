@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::admin::{IssueWithEvent, RelayEntry, Reply};
 use crate::config::AggregatorConfig;
+use crate::fleet::{AuthorityFacts, AuthorityReport, AuthorityRole};
 use crate::projects::Project;
 use crate::query::IssueSummary;
 use crate::status::Status;
@@ -73,6 +74,8 @@ pub(super) fn reply(reply: Reply, json: bool, now: Timestamp) -> anyhow::Result<
         }
         Reply::Relays(relays) if json => print_json(&mut out, &relays.iter().map(relay_json).collect::<Vec<_>>()),
         Reply::Relays(relays) => print_relays(&mut out, &relays, now),
+        Reply::Authority(report) if json => print_json(&mut out, &report_json(&report)),
+        Reply::Authority(report) => print_authorities(&mut out, &report),
         Reply::Revoked { id, already } if json => {
             print_json(&mut out, &json!({ "id": id, "already_revoked": already }))
         }
@@ -251,6 +254,38 @@ fn print_projects(out: &mut impl Write, projects: &[Project]) -> anyhow::Result<
         writeln!(out, "{:>4}  {:<24} {}", project.id.get(), project.slug, project.dsn)?;
     }
     Ok(())
+}
+
+fn report_json(report: &AuthorityReport) -> serde_json::Value {
+    let facts = |facts: &AuthorityFacts| {
+        serde_json::json!({
+            "fingerprint": facts.fingerprint,
+            "role": facts.role,
+            "not_before": facts.not_before.to_rfc3339(),
+            "not_after": facts.not_after.to_rfc3339(),
+            "relays_trusting": facts.relays_trusting,
+            "relays_certified": facts.relays_certified,
+        })
+    };
+    let authorities: Vec<_> = report.authorities.iter().map(facts).collect();
+    serde_json::json!({ "authorities": authorities, "waiting_for": report.waiting_for })
+}
+
+fn print_authorities(out: &mut impl Write, report: &AuthorityReport) -> anyhow::Result<()> {
+    for authority in &report.authorities {
+        let role = match authority.role {
+            AuthorityRole::Current => "signs",
+            AuthorityRole::Former => "former, still in force",
+        };
+        writeln!(out, "{}  {role}, good until {}", authority.fingerprint, authority.not_after.to_rfc3339())?;
+        let AuthorityFacts { relays_trusting, relays_certified, .. } = authority;
+        writeln!(out, "    {relays_trusting} relays trust it, {relays_certified} have a certificate of it")?;
+    }
+    match report.waiting_for.as_slice() {
+        _ if report.authorities.len() < 2 => Ok(()),
+        [] => Ok(writeln!(out, "all relays have moved; end the rotation with: picket-aggregator authority retire")?),
+        names => Ok(writeln!(out, "not moved yet: {}", names.join(", "))?),
+    }
 }
 
 fn print_relays(out: &mut impl Write, relays: &[RelayEntry], now: Timestamp) -> anyhow::Result<()> {

@@ -52,7 +52,7 @@ pub enum AuthorityError {
     /// A file can't be read or written.
     #[error("can't {action} {path}: {source}")]
     File {
-        /// `read` or `write`.
+        /// `read`, `write`, `make` or `remove`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -90,6 +90,26 @@ pub enum AuthorityError {
     /// The stored certificate can't be used.
     #[error("the authority's certificate: {0}")]
     Identity(#[from] IdentityError),
+    /// There is a directory without an authority in it.
+    #[error("there is no authority in {directory}; restore it from a backup")]
+    NotThere {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Two are held already.
+    #[error(
+        "a rotation is under way: authority {former} is still in force; end it with `picket-aggregator authority retire` first"
+    )]
+    RotationUnderWay {
+        /// The one before the one that signs.
+        former: Fingerprint,
+    },
+    /// The work was not finished; what is on disk decides at the next start.
+    #[error("the change of authorities was interrupted: {0}; see `picket-aggregator authority show` after a restart")]
+    Interrupted(String),
+    /// One is held.
+    #[error("there is one authority only; `picket-aggregator authority rotate` makes the next")]
+    NothingToRetire,
     /// A signing request of absurd size.
     #[error("the certificate signing request is longer than {MAX_REQUEST_BYTES} bytes")]
     RequestTooLong,
@@ -173,11 +193,7 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`], each with what to do.
     pub fn open_or_create(directory: &Path, now: Timestamp) -> Result<Self, AuthorityError> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|source| AuthorityError::File { action: "make", path: directory.to_owned(), source })?;
+        make_directory(directory)?;
         let key_path = directory.join(KEY_FILE);
         let certificate_path = directory.join(CERTIFICATE_FILE);
         let stored_certificate = read_if_there(&certificate_path)?;
@@ -307,6 +323,38 @@ fn serial_number(common_name: &str, now: Timestamp) -> SerialNumber {
     SerialNumber::from_slice(&serial)
 }
 
+pub(super) fn make_directory(directory: &Path) -> Result<(), AuthorityError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| AuthorityError::File {
+        action: "make",
+        path: directory.to_owned(),
+        source,
+    })
+}
+
+/// Whether there is an authority whose making was finished.
+pub(super) fn has_certificate(directory: &Path) -> bool {
+    directory.join(CERTIFICATE_FILE).exists()
+}
+
+/// Removes an authority. The certificate goes first: a key alone is one that has been retired.
+pub(super) fn remove(directory: &Path) -> Result<(), AuthorityError> {
+    remove_file(&directory.join(CERTIFICATE_FILE))?;
+    remove_key(directory)
+}
+
+pub(super) fn remove_key(directory: &Path) -> Result<(), AuthorityError> {
+    remove_file(&directory.join(KEY_FILE))
+}
+
+fn remove_file(path: &Path) -> Result<(), AuthorityError> {
+    match durable_file::remove(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(AuthorityError::File { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn read_if_there(path: &Path) -> Result<Option<String>, AuthorityError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -342,7 +390,8 @@ fn create_key(path: &Path) -> Result<KeyPair, AuthorityError> {
 fn create_certificate(path: &Path, key: &KeyPair, now: Timestamp) -> Result<String, AuthorityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "Picket authority");
+    let fingerprint = Fingerprint::from_bytes(Sha256::digest(key.subject_public_key_info()).into());
+    params.distinguished_name.push(DnType::CommonName, identity::authority_name(fingerprint));
     params.not_before = now.minus(DAY).to_datetime();
     params.not_after = now.plus(AUTHORITY_LIFETIME).to_datetime();
     // Signs leaves only: a chain through another authority would not be ours.

@@ -19,5 +19,16 @@ pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
+    sync_directory(directory)
+}
+
+/// Removes a file, durably.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    sync_directory(path.parent().unwrap_or_else(|| Path::new(".")))
+}
+
+/// Makes names that came or went in a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -18,10 +18,15 @@
 //! - A relay's identity is the id in its certificate. Names and versions are what it said of itself, for lists only.
 //! - Revocation needs no certificate revocation list: the registry is asked at each connection and every few seconds.
 //!
+//! The authority itself is replaced with overlap (`authorities`): relays are told both, renew with the new one, and then the old
+//! one is retired. What they trust and show is noted in the registry, so that nobody is shut out by mistake.
+//!
 //! What it does not do: speak the network (see `intake`), keep project configuration.
 
+mod authorities;
 pub mod authority;
 mod durable_file;
+mod link_tls;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -31,14 +36,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_common::identity::Fingerprint;
 use picket_common::ids::RelayId;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::join::{JoinRequest, JoinToken};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::info;
 
+pub use authorities::{Authorities, Held};
 pub use authority::{Authority, AuthorityError, SignedRelay};
-pub use registry::RelayRow;
+pub use link_tls::{CertificateGauges, LinkTls};
+pub use registry::{Allowed, RelayRow};
 
 use crate::database::Pool;
 
@@ -59,6 +68,15 @@ pub enum FleetError {
     /// There is no such relay.
     #[error("there is no relay {0}; `picket-aggregator relay list` shows all")]
     UnknownRelay(RelayId),
+    /// The authority can't be rotated or retired.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Relays would be shut out.
+    #[error(
+        "these relays have not moved to the new authority yet: {}; wait until they have connected, revoke those that are gone, \
+         or retire the old one all the same with --force: they must join anew then", .0.join(", ")
+    )]
+    StillNeeded(Vec<String>),
     /// A time to live that makes no sense.
     #[error("a join token can live from one second to {} days", tokens::MAX_TTL.as_secs() / 86_400)]
     TimeToLive,
@@ -133,28 +151,80 @@ pub enum Revocation {
     AlreadyRevoked,
 }
 
-/// The authority, the tokens and the registry of one installation. Clones share everything.
+/// Whether relays that would be shut out are in the way of retiring an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retirement {
+    /// Refuse while there are any.
+    IfNotNeeded,
+    /// Shut them out.
+    Forced,
+}
+
+/// What an authority is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorityRole {
+    /// It signs.
+    Current,
+    /// What it signed is good until it is retired.
+    Former,
+}
+
+/// An authority, for an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityFacts {
+    /// SHA-256 of its public key, as in join tokens.
+    pub fingerprint: String,
+    /// What it is for.
+    pub role: AuthorityRole,
+    /// From when its certificate is good.
+    pub not_before: Timestamp,
+    /// Until when.
+    pub not_after: Timestamp,
+    /// Relays that said that they trust it.
+    pub relays_trusting: u64,
+    /// Relays that last connected with a certificate of it.
+    pub relays_certified: u64,
+}
+
+/// The authorities, and who is not where a rotation should bring them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityReport {
+    /// The one that signs first.
+    pub authorities: Vec<AuthorityFacts>,
+    /// Names of the relays that could not connect if the former were retired now.
+    pub waiting_for: Vec<String>,
+}
+
+/// The authorities, the tokens and the registry of one installation. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Fleet {
     pool: Pool,
-    authority: Arc<Authority>,
-    /// Raised with each revocation in this process, so that intake need not wait for its next look at the registry.
-    revocations: Arc<watch::Sender<u64>>,
+    authorities: Authorities,
+    /// Who was revoked in this process, so that intake need not wait for its next look at the registry, nor depend on it.
+    revocations: watch::Sender<HashSet<RelayId>>,
 }
 
 // === impl Fleet ===
 
 impl Fleet {
-    /// Joins the database and the authority. Works the same in a serving process and in a command on a stopped one.
+    /// Joins the database and the authorities. Works the same in a serving process and in a command on a stopped one.
     #[must_use]
-    pub fn new(pool: Pool, authority: Arc<Authority>) -> Self {
-        Self { pool, authority, revocations: Arc::new(watch::Sender::new(0)) }
+    pub fn new(pool: Pool, authorities: Authorities) -> Self {
+        Self { pool, authorities, revocations: watch::Sender::new(HashSet::new()) }
     }
 
-    /// The certificate authority.
+    /// The certificate authority that signs.
     #[must_use]
-    pub fn authority(&self) -> &Authority {
-        &self.authority
+    pub fn authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.authorities.held().current)
+    }
+
+    /// All authorities in force.
+    #[must_use]
+    pub const fn authorities(&self) -> &Authorities {
+        &self.authorities
     }
 
     /// The database, for tests that look behind the functions here.
@@ -176,7 +246,7 @@ impl Fleet {
         random: [u8; 16],
     ) -> Result<Invitation, FleetError> {
         let invitation = tokens::create(&self.pool, name, ttl, now, random).await?;
-        let token = JoinToken { addresses, authority: self.authority.fingerprint(), secret: invitation.secret };
+        let token = JoinToken { addresses, authority: self.authority().fingerprint(), secret: invitation.secret };
         Ok(Invitation { token, expires_at: invitation.expires_at })
     }
 
@@ -198,7 +268,7 @@ impl Fleet {
         let name = tokens::redeem(&mut transaction, &request.secret, now).await?;
         let relay_id = RelayId::from_random(random);
         let signed =
-            self.authority.sign_relay(&request_to_sign, relay_id, lifetime, now).map_err(JoinError::Request)?;
+            self.authority().sign_relay(&request_to_sign, relay_id, lifetime, now).map_err(JoinError::Request)?;
         let newcomer = registry::Newcomer {
             relay_id,
             name: name.as_deref(),
@@ -226,7 +296,7 @@ impl Fleet {
         now: Timestamp,
     ) -> Result<SignedRelay, RenewError> {
         let request = authority::SigningRequest::parse(csr_pem).map_err(RenewError::Request)?;
-        let signed = self.authority.sign_relay(&request, relay_id, lifetime, now).map_err(RenewError::Request)?;
+        let signed = self.authority().sign_relay(&request, relay_id, lifetime, now).map_err(RenewError::Request)?;
         let mut transaction = self.pool.begin().await?;
         if !registry::renewed(&mut transaction, relay_id, signed.not_after).await? {
             return Err(RenewError::NotAllowed);
@@ -259,7 +329,9 @@ impl Fleet {
     /// [`FleetError::UnknownRelay`] or [`FleetError::Database`].
     pub async fn revoke(&self, relay_id: RelayId, now: Timestamp) -> Result<Revocation, FleetError> {
         let revocation = registry::revoke(&self.pool, relay_id, now).await?;
-        self.revocations.send_modify(|count| *count += 1);
+        self.revocations.send_modify(|revoked| {
+            revoked.insert(relay_id);
+        });
         Ok(revocation)
     }
 
@@ -271,9 +343,15 @@ impl Fleet {
         registry::allowed(&self.pool).await
     }
 
-    /// Changes whenever a relay was revoked in this process.
+    /// The relays that may connect, for whoever asks again and again.
     #[must_use]
-    pub fn subscribe_revocations(&self) -> watch::Receiver<u64> {
+    pub fn watch_allowed(&self) -> Allowed {
+        Allowed::new(self.pool.clone())
+    }
+
+    /// Who was revoked in this process.
+    #[must_use]
+    pub fn subscribe_revocations(&self) -> watch::Receiver<HashSet<RelayId>> {
         self.revocations.subscribe()
     }
 
@@ -284,4 +362,81 @@ impl Fleet {
     pub async fn touch(&self, relay_id: RelayId, version: Option<&str>, now: Timestamp) -> Result<(), FleetError> {
         registry::touch(&self.pool, relay_id, version, now).await
     }
+
+    /// Notes whom a relay trusts, and whose certificate it has shown.
+    ///
+    /// # Errors
+    /// [`FleetError::Database`].
+    pub async fn note_trust(
+        &self,
+        relay_id: RelayId,
+        trusted: &[Fingerprint],
+        shown: Option<Fingerprint>,
+    ) -> Result<(), FleetError> {
+        registry::note_trust(&self.pool, relay_id, trusted, shown).await
+    }
+
+    /// Makes another authority, which signs from now on; relays are told, and renew their certificates with it.
+    ///
+    /// # Errors
+    /// [`FleetError::Authority`], among it that a rotation is under way.
+    pub async fn rotate_authority(&self, now: Timestamp) -> Result<AuthorityReport, FleetError> {
+        let authorities = self.authorities.clone();
+        blocking(move || authorities.rotate(now)).await?;
+        self.authority_report().await
+    }
+
+    /// Ends the former authority.
+    ///
+    /// # Errors
+    /// [`FleetError::StillNeeded`] unless it is forced; [`FleetError::Authority`], among it that there is none.
+    pub async fn retire_authority(&self, retirement: Retirement) -> Result<AuthorityReport, FleetError> {
+        if self.authorities.held().former.is_none() {
+            return Err(AuthorityError::NothingToRetire.into());
+        }
+        let report = self.authority_report().await?;
+        if retirement == Retirement::IfNotNeeded && !report.waiting_for.is_empty() {
+            return Err(FleetError::StillNeeded(report.waiting_for));
+        }
+        let authorities = self.authorities.clone();
+        blocking(move || authorities.retire()).await?;
+        self.authority_report().await
+    }
+
+    /// The authorities, and how far the relays are with them.
+    ///
+    /// # Errors
+    /// [`FleetError::Database`].
+    pub async fn authority_report(&self) -> Result<AuthorityReport, FleetError> {
+        let held = self.authorities.held();
+        let oldest = held.oldest().fingerprint();
+        let relays = registry::trust(&self.pool, oldest).await?;
+        let facts = held.all().map(|authority| {
+            let fingerprint = authority.fingerprint();
+            let is_current = fingerprint == held.current.fingerprint();
+            AuthorityFacts {
+                fingerprint: fingerprint.to_string(),
+                role: if is_current { AuthorityRole::Current } else { AuthorityRole::Former },
+                not_before: authority.validity().not_before,
+                not_after: authority.validity().not_after,
+                relays_trusting: relays.iter().filter(|relay| relay.trusts(fingerprint)).count() as u64,
+                relays_certified: relays.iter().filter(|relay| relay.shows(fingerprint)).count() as u64,
+            }
+        });
+        let current = held.current.fingerprint();
+        let behind = relays.iter().filter(|relay| !(relay.trusts(current) && relay.shows(current)));
+        Ok(AuthorityReport {
+            authorities: facts.collect(),
+            waiting_for: behind.map(|relay| relay.name.clone()).collect(),
+        })
+    }
+}
+
+/// Writing keys waits for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AuthorityError> + Send + 'static,
+) -> Result<T, FleetError> {
+    let worked = tokio::task::spawn_blocking(work).await;
+    let ended = |failure: tokio::task::JoinError| AuthorityError::Interrupted(failure.to_string());
+    Ok(worked.map_err(ended)??)
 }

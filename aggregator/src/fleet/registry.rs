@@ -1,11 +1,14 @@
 //! The registry: every relay that ever joined, and whether it may still connect.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use picket_common::identity::Fingerprint;
 use picket_common::ids::RelayId;
 use picket_common::timestamp::Timestamp;
 use serde::Serialize;
-use sqlx::Row;
+use sqlx::pool::PoolConnection;
+use sqlx::{Executor, Row};
 
 use super::authority::SignedRelay;
 use super::tokens::millis;
@@ -196,9 +199,88 @@ pub(super) async fn revoke(pool: &Pool, relay_id: RelayId, now: Timestamp) -> Re
     }
 }
 
-pub(super) async fn allowed(pool: &Pool) -> Result<HashSet<RelayId>, FleetError> {
-    let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM relays WHERE revoked_at IS NULL").fetch_all(pool).await?;
+pub(super) async fn allowed(executor: impl Executor<'_, Database = sqlx::Any>) -> Result<HashSet<RelayId>, FleetError> {
+    let ids: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM relays WHERE revoked_at IS NULL").fetch_all(executor).await?;
     ids.into_iter().map(|id| id.parse().map_err(|_| FleetError::Unreadable { what: "id", relay: id.clone() })).collect()
+}
+
+/// How long reading the registry may take before a fresh connection is tried.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Who may connect, read over a connection that is kept for it: those of the pool may all be waiting for a lock.
+#[derive(Debug)]
+pub struct Allowed {
+    pool: Pool,
+    connection: Option<PoolConnection<sqlx::Any>>,
+}
+
+impl Allowed {
+    pub(super) const fn new(pool: Pool) -> Self {
+        Self { pool, connection: None }
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`FleetError::Database`], also where it takes long; [`FleetError::Unreadable`].
+    pub async fn read(&mut self) -> Result<HashSet<RelayId>, FleetError> {
+        let reading = async {
+            let mut connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => self.pool.acquire().await?,
+            };
+            let ids = allowed(&mut *connection).await?;
+            self.connection = Some(connection);
+            Ok(ids)
+        };
+        tokio::time::timeout(READ_PATIENCE, reading)
+            .await
+            .unwrap_or(Err(FleetError::Database(sqlx::Error::PoolTimedOut)))
+    }
+}
+
+/// What a relay last said and showed of authorities.
+pub(super) struct RelayTrust {
+    pub(super) name: String,
+    trusted: String,
+    shown: String,
+}
+
+impl RelayTrust {
+    pub(super) fn trusts(&self, authority: Fingerprint) -> bool {
+        let authority = authority.to_string();
+        self.trusted.split(',').any(|trusted| trusted == authority)
+    }
+
+    pub(super) fn shows(&self, authority: Fingerprint) -> bool {
+        self.shown == authority.to_string()
+    }
+}
+
+pub(super) async fn note_trust(
+    pool: &Pool,
+    relay_id: RelayId,
+    trusted: &[Fingerprint],
+    shown: Option<Fingerprint>,
+) -> Result<(), FleetError> {
+    let trusted: Vec<_> = trusted.iter().map(ToString::to_string).collect();
+    sqlx::query("UPDATE relays SET trusted_authorities = $1, shown_authority = $2 WHERE id = $3")
+        .bind(trusted.join(","))
+        .bind(shown.map(|shown| shown.to_string()))
+        .bind(relay_id.to_string())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// All relays that are not revoked. One that has said nothing is taken to know `oldest` alone.
+pub(super) async fn trust(pool: &Pool, oldest: Fingerprint) -> Result<Vec<RelayTrust>, FleetError> {
+    let sql = "SELECT name, trusted_authorities, shown_authority FROM relays WHERE revoked_at IS NULL ORDER BY name";
+    let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(sql).fetch_all(pool).await?;
+    let or_oldest = |said: Option<String>| said.unwrap_or_else(|| oldest.to_string());
+    let trust = |(name, trusted, shown)| RelayTrust { name, trusted: or_oldest(trusted), shown: or_oldest(shown) };
+    Ok(rows.into_iter().map(trust).collect())
 }
 
 pub(super) async fn touch(

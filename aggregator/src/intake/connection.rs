@@ -8,7 +8,7 @@ use picket_common::ids::{RelayId, SpoolId};
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::{ALPN_JOIN, ALPN_LINK, FromRelay, MAX_SMALL_FRAME, read_frame};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, Incoming, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -40,7 +40,7 @@ pub(super) async fn serve(
         let connection = match timeout(HANDSHAKE_TIMEOUT, connected).await {
             Ok(Ok(connection)) => connection,
             // Also where a certificate is not the authority's or has expired: rustls refuses it.
-            Ok(Err(error)) => return info!(%error, "handshake failed"),
+            Ok(Err(error)) => return info!(%error, hint = clock_hint(&error), "handshake failed"),
             Err(_) => return debug!("handshake took too long"),
         };
         drop(handshake);
@@ -61,6 +61,22 @@ pub(super) async fn serve(
     .await;
 }
 
+/// What an operator should look at where a certificate is refused for its time. RFC 8446 §6.2: alert 45, `certificate_expired`,
+/// also stands for one that is not good yet.
+fn clock_hint(error: &ConnectionError) -> Option<&'static str> {
+    const CERTIFICATE_EXPIRED: u64 = 0x100 + 45;
+    match error {
+        ConnectionError::TransportError(local) if u64::from(local.code) == CERTIFICATE_EXPIRED => Some(
+            "by the clock of this host the relay's certificate is not good now: compare the clocks, and see to time \
+             synchronisation; if it has expired indeed, the relay must join anew",
+        ),
+        ConnectionError::ConnectionClosed(remote) if u64::from(remote.error_code) == CERTIFICATE_EXPIRED => Some(
+            "by the relay's clock this aggregator's certificate, which is made at its start, is not good now: compare the clocks",
+        ),
+        _ => None,
+    }
+}
+
 async fn dispatch(shared: &Arc<Shared>, connection: &Connection, shutdown: &CancellationToken) -> Result<(), Close> {
     let handshake = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     let protocol = handshake.and_then(|data| data.protocol);
@@ -74,7 +90,8 @@ async fn dispatch(shared: &Arc<Shared>, connection: &Connection, shutdown: &Canc
 
 /// A relay's session.
 async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &CancellationToken) -> Result<(), Close> {
-    let relay_id = identify(connection)?;
+    let (relay_id, certificate) = identify(connection)?;
+    let shown_authority = shared.intake.fleet.authorities().held().signer_of(&certificate);
     let relay = check_registry(shared, relay_id).await?;
     tls::admit(connection, &shared.intake.config);
     let (hello, streams) = first_frame(connection).await?;
@@ -100,6 +117,7 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
         shared: Arc::clone(shared),
         connection: connection.clone(),
         relay_id,
+        shown_authority,
         spool_id,
         config_revision,
         stored,
@@ -116,12 +134,14 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
 }
 
 /// Who the peer is, by its certificate; rustls has verified that before.
-fn identify(connection: &Connection) -> Result<RelayId, Close> {
+fn identify(connection: &Connection) -> Result<(RelayId, CertificateDer<'static>), Close> {
     let certificates = connection.peer_identity().and_then(|data| data.downcast::<Vec<CertificateDer<'static>>>().ok());
     let certificate = certificates.as_deref().and_then(|chain| chain.first());
     let certificate =
         certificate.ok_or_else(|| Close::new(CloseCode::NoIdentity, "no certificate was shown; join first"))?;
-    identity::relay_id_of(certificate).map_err(|error| Close::new(CloseCode::NoIdentity, error.to_string()))
+    let named = identity::relay_id_of(certificate);
+    let relay_id = named.map_err(|error| Close::new(CloseCode::NoIdentity, error.to_string()))?;
+    Ok((relay_id, certificate.clone()))
 }
 
 async fn check_registry(shared: &Shared, relay_id: RelayId) -> Result<RelayRow, Close> {

@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::close::Close;
-use super::renewal::{self, RenewalLimiter};
+use super::identity_talk::{IdentityTalk, Question};
 use super::session::Session;
 use super::window::window;
 use picket_common::wire::CloseCode;
 
 /// How often the window is compared with the journal's backlog.
 const WINDOW_INTERVAL: Duration = Duration::from_secs(1);
-/// Requests to renew that wait for the half that answers: a relay has one at a time.
-const RENEWALS_AHEAD: usize = 1;
+/// Questions that wait for the half that answers: a relay has one at a time.
+const QUESTIONS_AHEAD: usize = 1;
 /// How long the goodbye may take to arrive.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -31,25 +31,27 @@ pub(super) async fn converse(
     (send, receive): (SendStream, RecvStream),
     shutdown: &CancellationToken,
 ) -> Result<(), Close> {
-    let (asked, renewals) = mpsc::channel(RENEWALS_AHEAD);
+    let (ask, questions) = mpsc::channel(QUESTIONS_AHEAD);
     tokio::select! {
-        ended = listen(session, receive, asked) => ended,
-        ended = tell(session, send, renewals, shutdown) => ended,
+        ended = listen(session, receive, ask) => ended,
+        ended = tell(session, send, questions, shutdown) => ended,
     }
 }
 
-async fn listen(session: &Session, mut receive: RecvStream, renewals: mpsc::Sender<String>) -> Result<(), Close> {
+async fn listen(session: &Session, mut receive: RecvStream, questions: mpsc::Sender<Question>) -> Result<(), Close> {
     loop {
         match read_frame(&mut receive, MAX_CONTROL_FRAME).await {
             Ok(FromRelay::Statistics(statistics)) => session.listed.set_statistics(Timestamp::now(), statistics),
             Ok(FromRelay::QuotaUse { is_complete, windows }) => {
                 session.quotas.report(is_complete, &windows, Timestamp::now());
             }
-            // A relay waits for the answer before it asks again; one that does not is not listened to until it has it.
-            Ok(FromRelay::Renew { csr_pem }) => match renewals.send(csr_pem).await {
-                Ok(()) => {}
-                Err(_) => return Ok(()),
-            },
+            // One that does not wait for the answer is not listened to until it has it.
+            Ok(FromRelay::Renew { csr_pem }) => {
+                let Ok(()) = questions.send(Question::Renew(csr_pem)).await else { return Ok(()) };
+            }
+            Ok(FromRelay::Trusts { authorities }) => {
+                let Ok(()) = questions.send(Question::Trusts(authorities)).await else { return Ok(()) };
+            }
             Ok(FromRelay::Unknown) => debug!(relay = %session.relay_id, "message of a newer relay ignored"),
             Ok(FromRelay::Hello { .. }) => return Err(Close::new(CloseCode::Protocol, "Hello was said twice")),
             Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),
@@ -63,10 +65,10 @@ async fn listen(session: &Session, mut receive: RecvStream, renewals: mpsc::Send
 async fn tell(
     session: &Session,
     mut send: SendStream,
-    renewals: mpsc::Receiver<String>,
+    questions: mpsc::Receiver<Question>,
     shutdown: &CancellationToken,
 ) -> Result<(), Close> {
-    match tell_all(session, &mut send, renewals, shutdown).await {
+    match tell_all(session, &mut send, questions, shutdown).await {
         Err(FrameError::TooLong { length, bound }) => {
             // Welcome, Window and Goodbye are short, and a long configuration is seen to before.
             error!(length, bound, "a control message is too long");
@@ -79,7 +81,7 @@ async fn tell(
 async fn tell_all(
     session: &Session,
     send: &mut SendStream,
-    mut renewals: mpsc::Receiver<String>,
+    mut questions: mpsc::Receiver<Question>,
     shutdown: &CancellationToken,
 ) -> Result<(), FrameError> {
     let intake = &session.shared.intake;
@@ -98,7 +100,7 @@ async fn tell_all(
     tell_shares(session, send).await?;
     let mut projects = intake.projects.clone();
     let mut told_revision = session.config_revision;
-    let mut limiter = RenewalLimiter::default();
+    let mut identity = IdentityTalk::new(session);
     let mut ticks = interval(WINDOW_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -121,10 +123,12 @@ async fn tell_all(
                 }
             }
             () = session.quotas.changed() => tell_shares(session, send).await?,
-            Some(csr_pem) = renewals.recv() => {
-                let answer = renewal::answer(session, &mut limiter, &csr_pem).await;
-                write_frame(send, &answer, MAX_CONTROL_FRAME).await?;
+            Some(question) = questions.recv() => {
+                if let Some(answer) = identity.answer(question).await {
+                    write_frame(send, &answer, MAX_CONTROL_FRAME).await?;
+                }
             }
+            answer = identity.changed() => write_frame(send, &answer, MAX_CONTROL_FRAME).await?,
             () = shutdown.cancelled() => return say_goodbye(send).await,
         }
     }

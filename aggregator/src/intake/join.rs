@@ -94,7 +94,7 @@ async fn answer(shared: &Shared, request: &JoinRequest) -> Result<JoinReply, Clo
                 relay_id: joined.relay_id,
                 name: joined.name,
                 certificate_pem: joined.certificate_pem,
-                authority_pem: shared.intake.fleet.authority().certificate_pem().to_owned(),
+                authority_pem: shared.intake.fleet.authorities().held().certificates_pem(),
                 aggregators: shared.intake.addresses.clone(),
             })
         }

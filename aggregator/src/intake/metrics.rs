@@ -7,6 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::fleet::CertificateGauges;
+
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BatchResult {
@@ -40,6 +42,7 @@ pub struct IntakeMetrics {
     pub(super) records: Counter,
     pub(super) payload_bytes: Counter,
     pub(super) joins: Family<ResultLabel, Counter>,
+    pub(super) certificates: CertificateGauges,
 }
 
 // === impl IntakeMetrics ===
@@ -69,6 +72,12 @@ impl IntakeMetrics {
             "Compressed payload of batches that were stored",
             Unit::Bytes,
             metrics.payload_bytes.clone(),
+        );
+        ours.register_with_unit(
+            "certificate_not_after",
+            "When the link's server certificate and the authorities' expire, as Unix time",
+            Unit::Seconds,
+            metrics.certificates.clone(),
         );
         ours.register("joins", "Attempts to join, by what became of them", metrics.joins.clone());
         metrics

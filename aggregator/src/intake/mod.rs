@@ -25,10 +25,10 @@ mod close;
 pub mod config;
 mod connection;
 mod control;
+mod identity_talk;
 mod join;
 mod live;
 mod metrics;
-mod renewal;
 mod reset;
 mod session;
 #[cfg(test)]
@@ -51,7 +51,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::fleet::{AuthorityError, Fleet};
+use crate::fleet::{AuthorityError, Fleet, LinkTls};
 use crate::journal::Journal;
 use crate::quota::QuotaAuthority;
 
@@ -65,8 +65,6 @@ use join::JoinLimiter;
 pub const REGISTRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How often "last seen" is written for connected relays.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(60);
-/// How often the server's certificate is replaced; it is good for three times as long.
-const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Handshakes at once. Each costs a signature or two; beyond it peers must first prove their address.
 const MAX_HANDSHAKES: usize = 64;
 /// How long closing frames may take to get out.
@@ -141,10 +139,12 @@ impl IntakeServer {
     /// # Errors
     /// [`IntakeError`], each with what to do.
     pub fn bind(listen: SocketAddr, intake: Intake) -> Result<Self, IntakeError> {
-        let server_config = tls::server_config(intake.fleet.authority(), &intake.config, Timestamp::now())?;
+        let certificates = intake.metrics.certificates.clone();
+        let link_tls = Arc::new(LinkTls::new(intake.fleet.authorities().clone(), Timestamp::now, certificates)?);
+        let server_config = tls::server_config(&link_tls, &intake.config)?;
         let bind_error = |source| IntakeError::Bind { address: listen, source };
         let socket = std::net::UdpSocket::bind(listen).map_err(bind_error)?;
-        let endpoint_config = reset::endpoint_config(intake.fleet.authority());
+        let endpoint_config = reset::endpoint_config(intake.fleet.authorities().held().oldest());
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(endpoint_config, Some(server_config), socket, runtime).map_err(bind_error)?;
         let memory = Semaphore::new(batch::permits(intake.config.max_bytes_in_flight.as_u64()) as usize);
@@ -168,7 +168,7 @@ impl IntakeServer {
         tokio::select! {
             () = accept(&endpoint, &shared, &mut connections, &shutdown) => {}
             () = watch_registry(&shared) => {}
-            () = renew_certificate(&endpoint, &shared) => {}
+            () = note_presence(&shared) => {}
         }
         // New connections would find nobody to serve them.
         endpoint.set_server_config(None);
@@ -235,13 +235,13 @@ fn admit(
     connections.spawn(connection::serve(Arc::clone(shared), incoming, handshake, shutdown.clone()));
 }
 
-/// Cuts off relays that were revoked, and notes who is there. Never returns.
+/// Cuts off relays that were revoked. Only reads, so that no lock of another writer keeps it from that. Never returns.
 async fn watch_registry(shared: &Shared) {
     let Intake { fleet, live, quotas, .. } = &shared.intake;
     let mut revocations = fleet.subscribe_revocations();
+    let mut registry = fleet.watch_allowed();
     let mut ticks = interval(REGISTRY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut touched = Instant::now();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -251,20 +251,32 @@ async fn watch_registry(shared: &Shared) {
         if live.count() == 0 {
             continue;
         }
-        match fleet.allowed().await {
+        let allowed = match registry.read().await {
             Ok(allowed) => {
                 quotas.set_fleet(&allowed);
-                for relay in live.cut_all_but(&allowed) {
-                    warn!(relay = %relay.relay_id, name = relay.name, "revoked relay cut off");
-                }
+                allowed
             }
-            // Live relays have been allowed before; new ones are refused while the registry can't be read.
-            Err(error) => error!(%error, "can't read the registry, revocations wait"),
+            Err(error) => {
+                // Live relays have been allowed before; new ones are refused while the registry can't be read.
+                error!(%error, "can't read the registry, revocations by other processes wait");
+                live.relay_ids().difference(&revocations.borrow_and_update()).copied().collect()
+            }
+        };
+        for relay in live.cut_all_but(&allowed) {
+            warn!(relay = %relay.relay_id, name = relay.name, "revoked relay cut off");
         }
-        if touched.elapsed() >= TOUCH_INTERVAL {
-            touched = Instant::now();
-            touch_all(fleet, live).await;
-        }
+    }
+}
+
+/// Notes now and then who is there. Writes, and so may wait for other writers. Never returns.
+async fn note_presence(shared: &Shared) {
+    let mut ticks = interval(TOUCH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once, and a relay that connects is noted by its session.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        touch_all(&shared.intake.fleet, &shared.intake.live).await;
     }
 }
 
@@ -272,24 +284,6 @@ async fn touch_all(fleet: &Fleet, live: &LiveRelays) {
     for relay_id in live.relay_ids() {
         if let Err(error) = fleet.touch(relay_id, None, Timestamp::now()).await {
             return warn!(%error, "can't note which relays are connected");
-        }
-    }
-}
-
-/// Replaces the server's certificate long before it expires; connections keep the one they began with. Never returns.
-async fn renew_certificate(endpoint: &Endpoint, shared: &Shared) {
-    let mut ticks = interval(CERTIFICATE_INTERVAL);
-    // The first tick comes at once, and the certificate is new.
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        let Intake { fleet, config, .. } = &shared.intake;
-        match tls::server_config(fleet.authority(), config, Timestamp::now()) {
-            Ok(server_config) => {
-                endpoint.set_server_config(Some(server_config));
-                info!("server certificate renewed");
-            }
-            Err(error) => error!(%error, "can't renew the server's certificate, the old one stays"),
         }
     }
 }

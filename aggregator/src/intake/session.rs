@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_common::identity::Fingerprint;
 use picket_common::ids::{RelayId, Sequence, SpoolId};
 use quinn::Connection;
 use tokio::sync::Semaphore;
@@ -28,6 +29,8 @@ pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Connection,
     pub(super) relay_id: RelayId,
+    /// Who signed the certificate that it showed; nothing where that authority was retired in between.
+    pub(super) shown_authority: Option<Fingerprint>,
     pub(super) spool_id: SpoolId,
     /// The configuration that the relay said it has.
     pub(super) config_revision: u64,

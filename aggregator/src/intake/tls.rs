@@ -1,21 +1,20 @@
 //! What the link's server shows and asks for, and the bounds that QUIC keeps by itself.
 //!
-//! Invariants: TLS 1.3 only and no early data; a certificate that is shown must be the authority's. That one is shown at
+//! Invariants: TLS 1.3 only and no early data; a certificate that is shown must be an authority's that is in force
+//! ([`LinkTls`]). That one is shown at
 //! all is checked by `connection`, because a joining relay has none. Until a relay is known its connection may hold next
 //! to no memory; [`admit`] widens the bounds.
 
 use std::sync::Arc;
 
 use picket_common::identity;
-use picket_common::timestamp::Timestamp;
 use picket_common::wire::{ALPN_JOIN, ALPN_LINK};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
-use rustls::server::WebPkiClientVerifier;
 
 use super::IntakeError;
 use super::config::LinkConfig;
-use crate::fleet::Authority;
+use crate::fleet::LinkTls;
 
 /// Flow-control window of one stream, and of a whole connection before the relay is known.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -31,24 +30,13 @@ const MAX_WAITING_ATTEMPTS: usize = 256;
 const ATTEMPT_BUFFER_BYTES: u64 = 16 * 1024;
 const ATTEMPTS_BUFFER_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The server side of the link, with a certificate made now.
-pub(super) fn server_config(
-    authority: &Authority,
-    config: &LinkConfig,
-    now: Timestamp,
-) -> Result<ServerConfig, IntakeError> {
-    let roots = identity::roots([authority.certificate().clone()])?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, identity::crypto())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| IntakeError::Tls(error.to_string()))?;
-    let server = authority.issue_server(now)?;
+/// The server side of the link.
+pub(super) fn server_config(link_tls: &Arc<LinkTls>, config: &LinkConfig) -> Result<ServerConfig, IntakeError> {
     let mut tls = rustls::ServerConfig::builder_with_provider(identity::crypto())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| IntakeError::Tls(error.to_string()))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(server.chain, server.key)
-        .map_err(|error| IntakeError::Tls(error.to_string()))?;
+        .with_client_cert_verifier(Arc::clone(link_tls) as _)
+        .with_cert_resolver(Arc::clone(link_tls) as _);
     tls.alpn_protocols = vec![ALPN_LINK.to_vec(), ALPN_JOIN.to_vec()];
     // A resumed session would carry an identity that was verified when the certificate may still have been good.
     tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::Fingerprint;
 use crate::ids::{Sequence, SpoolId};
 use crate::project_config::ConfigSnapshot;
 use crate::quota::window::{WindowShare, WindowUse};
@@ -9,6 +10,9 @@ use crate::timestamp::Timestamp;
 
 /// Most windows in one message about quotas. Each takes about 200 bytes, so a frame stays far below its bound.
 pub const MAX_QUOTA_WINDOWS: usize = 1000;
+
+/// Most authorities of an installation; a rotation needs two.
+pub const MAX_AUTHORITIES: usize = 4;
 
 /// What a relay says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +38,11 @@ pub enum FromRelay {
         is_complete: bool,
         /// At most [`MAX_QUOTA_WINDOWS`].
         windows: Vec<WindowUse>,
+    },
+    /// Which authorities the relay trusts: after the hello, and whenever that changes.
+    Trusts {
+        /// The fingerprints of their keys, at most [`MAX_AUTHORITIES`].
+        authorities: Vec<Fingerprint>,
     },
     /// The relay's certificate is past two thirds of its life: asks for one for a new key, which never leaves the relay. The
     /// connection proves who asks.
@@ -83,6 +92,12 @@ pub enum FromAggregator {
     Renewed {
         /// The certificate, PEM.
         certificate_pem: String,
+    },
+    /// Whom the relay is to trust from now on; sent where that is not what it said. The first signs: a relay whose certificate is
+    /// of another renews it.
+    Authorities {
+        /// Their certificates, PEM, one after the other; at most [`MAX_AUTHORITIES`].
+        certificates_pem: String,
     },
     /// No certificate was signed; the relay keeps what it has and asks again later.
     RenewRefused {

@@ -92,7 +92,7 @@ pub enum JoinReply {
         name: String,
         /// Its certificate, PEM.
         certificate_pem: String,
-        /// The authority's certificate, PEM.
+        /// The certificates of the authorities to trust, PEM; the token names one of them.
         authority_pem: String,
         /// `host:port` of the aggregators.
         aggregators: Vec<String>,

@@ -6,6 +6,7 @@
 //! │     relay ─▶ Hello            aggregator ─▶ Welcome, ProjectConfigs (again on every change)
 //! │     relay ─▶ Statistics …     aggregator ─▶ Window, Goodbye
 //! │     relay ─▶ Renew            aggregator ─▶ Renewed or RenewRefused: a certificate for a new key
+//! │     relay ─▶ Trusts           aggregator ─▶ Authorities, where it holds others
 //! └─ one bidirectional stream a batch, opened by the relay   see `batch`
 //!       relay ─▶ frame(BatchHeader) payload FIN
 //!       aggregator ─▶ frame(BatchReply) FIN                  Ack only after its journal is on disk

@@ -50,6 +50,15 @@ pub enum DialError {
     /// The server's certificate is not of the authority that this relay trusts.
     #[error("whoever answers there is not the aggregator this relay trusts: {0}")]
     WrongAuthority(String),
+    /// By this host's clock the server's certificate is not good now.
+    #[error("{}", super::clock::server_not_valid(.0))]
+    WrongTime(String),
+    /// By the aggregator's clock this relay's certificate is not good now.
+    #[error(
+        "the aggregator refused this relay's certificate as expired or not good yet; if it has expired, join it anew with a new \
+         token, else see to the clocks of both hosts"
+    )]
+    RefusedForTime,
     /// The aggregator does not take this relay's certificate.
     #[error(
         "the aggregator refused this relay: {0}; if it was revoked or its certificate expired, join it anew with a new token"
@@ -63,6 +72,12 @@ pub enum DialError {
 impl From<ConnectionError> for DialError {
     fn from(error: ConnectionError) -> Self {
         match &error {
+            ConnectionError::TransportError(local) if tls_alert(local.code) == Some(CERTIFICATE_EXPIRED) => {
+                Self::WrongTime(local.reason.clone())
+            }
+            ConnectionError::ConnectionClosed(remote) if tls_alert(remote.error_code) == Some(CERTIFICATE_EXPIRED) => {
+                Self::RefusedForTime
+            }
             ConnectionError::TransportError(local) if tls_alert(local.code).is_some() => {
                 Self::WrongAuthority(local.reason.clone())
             }
@@ -80,6 +95,9 @@ impl From<ConnectionError> for DialError {
         }
     }
 }
+
+/// RFC 8446 §6.2: `certificate_expired`, also for one that is not good yet.
+const CERTIFICATE_EXPIRED: u64 = 45;
 
 /// RFC 9001 §4.8: TLS alerts are the transport errors 0x0100 to 0x01ff. Those about certificates are 41 to 51 and 116.
 fn tls_alert(code: quinn::TransportErrorCode) -> Option<u64> {

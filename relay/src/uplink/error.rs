@@ -46,6 +46,6 @@ impl LinkError {
 
     /// Whether the aggregator does not want this relay, so that trying again soon is no use.
     pub(super) const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Dial(DialError::Refused(_)))
+        matches!(self, Self::Dial(DialError::Refused(_) | DialError::RefusedForTime))
     }
 }

@@ -23,6 +23,7 @@
 //! New batches wake the uplink by the spool's watch; nothing polls.
 
 mod backoff;
+mod clock;
 mod config;
 mod delivery;
 pub(crate) mod dial;
@@ -155,6 +156,14 @@ impl Link {
     }
 
     async fn run(&self, stop: &CancellationToken) {
+        let expired_at = self.identity.current().validity.not_after;
+        if expired_at < Timestamp::now() {
+            let expired_at = expired_at.to_rfc3339();
+            tracing::error!(
+                expired_at,
+                "this relay's certificate has expired by the clock of this host, the aggregator will refuse it"
+            );
+        }
         let mut backoff = Backoff::new(self.config.backoff_min.get(), self.config.backoff_max.get());
         loop {
             let identity = self.identity.current();
@@ -269,9 +278,20 @@ impl Link {
         }
     }
 
+    /// An error, with what this relay knows of the clocks where that is what it is about.
+    fn explained(&self, error: &LinkError) -> String {
+        match error {
+            LinkError::Dial(DialError::RefusedForTime) => {
+                clock::relay_not_valid(self.identity.current().validity, Timestamp::now())
+            }
+            _ => error.to_string(),
+        }
+    }
+
     /// A warning when the trouble is new, the status always.
     fn report_trouble(&self, address: &str, error: &LinkError) {
-        let text = format!("{address}: {error}");
+        let text = format!("{address}: {}", self.explained(error));
+        let error = &self.explained(error);
         self.status.disconnected(Some(text.clone()), Timestamp::now());
         let mut memory = self.lock();
         if memory.reported.as_ref() == Some(&text) {

@@ -1,7 +1,8 @@
 //! When a session asks for the relay's next certificate, and what it does with the answer.
 //!
 //! ```text
-//! two thirds of the certificate's life are past ──▶ new key, Renew ──▶ Renewed: stored, the session connects anew
+//! two thirds of the certificate's life are past, or
+//! another authority signs now                   ──▶ new key, Renew ──▶ Renewed: stored, the session connects anew
 //!                 ▲                                      │
 //!                 └── wait, longer each time ◀── RenewRefused, no answer, or what came is of no use
 //! ```
@@ -53,7 +54,11 @@ impl Renewal {
     pub(super) async fn due(&self) {
         sleep_until(self.not_before).await;
         loop {
-            let validity = self.identity.current().validity;
+            let identity = self.identity.current();
+            let validity = identity.validity;
+            if !identity.is_of_first_authority {
+                return;
+            }
             let wait = wait_until_due(validity.not_before, validity.not_after, (self.clock)());
             if wait.is_zero() {
                 return;

@@ -100,6 +100,7 @@ impl<'a> Session<'a> {
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<Ended, LinkError> {
         self.report_quotas(self.link.quotas.take_whole_report(Timestamp::now(), Instant::now())).await?;
+        self.tell_trust().await?;
         let mut ticks = interval(self.link.config.statistics_interval.get());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -259,6 +260,13 @@ impl<'a> Session<'a> {
                     return Ok(Heard::End(Ended::Renewed));
                 }
             }
+            FromAggregator::Authorities { certificates_pem } => {
+                match self.link.identity.trust(certificates_pem).await {
+                    Ok(()) => tracing::info!("the authorities to trust are others now"),
+                    Err(error) => tracing::error!(%error, "the authorities to trust were not taken"),
+                }
+                self.tell_trust().await?;
+            }
             FromAggregator::RenewRefused { detail } => self.renewal.refused(&detail, (self.link.random)()),
             FromAggregator::Welcome { .. } => {
                 return Err(LinkError::Protocol("a second welcome".to_owned()));
@@ -267,6 +275,17 @@ impl<'a> Session<'a> {
             FromAggregator::Unknown => tracing::debug!("message of a newer aggregator ignored"),
         }
         Ok(Heard::Other)
+    }
+
+    /// Says whom the relay trusts.
+    async fn tell_trust(&mut self) -> Result<(), LinkError> {
+        match self.link.identity.current().trusted() {
+            Ok(authorities) => self.tell(&FromRelay::Trusts { authorities }).await,
+            Err(error) => {
+                tracing::error!(%error, "an authority that was loaded is none");
+                Ok(())
+            }
+        }
     }
 
     /// Waits for the answers to what is in flight, for a bounded time; sends nothing new.
@@ -329,6 +348,7 @@ async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, Recv
         FromAggregator::Welcome { protocol, version, server_time, window, stored_up_to, highest_stored } => {
             tracing::debug!(protocol, version, %stored_up_to, "welcomed");
             let now = Timestamp::now();
+            link.status.clock_offset(server_time, now);
             let skew = now.since(server_time).max(server_time.since(now)).as_secs();
             if skew > MAX_SKEW_SECONDS {
                 tracing::warn!(
@@ -351,6 +371,7 @@ const fn name_of(message: &FromAggregator) -> &'static str {
         FromAggregator::Goodbye { .. } => "a goodbye",
         FromAggregator::QuotaShares { .. } => "shares of quotas",
         FromAggregator::Renewed { .. } => "a certificate",
+        FromAggregator::Authorities { .. } => "authorities",
         FromAggregator::RenewRefused { .. } => "a refusal to renew",
         FromAggregator::Unknown => "an unknown message",
     }

@@ -23,6 +23,8 @@ pub struct UplinkStatus {
     pub in_flight_bytes: u64,
     /// When a batch was last acknowledged.
     pub last_ack_at: Option<Timestamp>,
+    /// By how many seconds the aggregator's clock was ahead of this host's when the connection was made; negative if behind.
+    pub clock_offset_seconds: Option<i64>,
     /// What last went wrong; absent while all is well.
     pub last_error: Option<String>,
 }
@@ -88,6 +90,11 @@ impl StatusBoard {
             (status.in_flight_batches, status.in_flight_bytes) = (batches, bytes);
             is_news
         });
+    }
+
+    pub(super) fn clock_offset(&self, server_time: Timestamp, now: Timestamp) {
+        let offset = (server_time.as_i64() - now.as_i64()) / 1000;
+        self.status.send_modify(|status| status.clock_offset_seconds = Some(offset));
     }
 
     pub(super) fn acked(&self, now: Timestamp) {

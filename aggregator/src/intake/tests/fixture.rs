@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
-use crate::fleet::{Authority, Fleet};
+use crate::fleet::{Authorities, Fleet};
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
 use crate::journal::{Journal, JournalCommitter, JournalConfig};
 use crate::quota::QuotaAuthority;
@@ -58,8 +58,8 @@ pub(super) async fn start() -> TestAggregator {
 pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> TestAggregator {
     let directory = tempfile::tempdir().unwrap();
     let database = Database::open(&directory.path().join("picket.db")).await.unwrap();
-    let authority = Authority::open_or_create(&directory.path().join("authority"), Timestamp::now()).unwrap();
-    let fleet = Fleet::new(database.pool().clone(), Arc::new(authority));
+    let authorities = Authorities::open_or_create(&directory.path().join("authority"), Timestamp::now()).unwrap();
+    let fleet = Fleet::new(database.pool().clone(), authorities);
     let (journal, committer) = Journal::open(&directory.path().join("journal"), journal).unwrap();
     let (projects, watched) = watch::channel(Arc::new(ConfigSnapshot::default()));
     let live = LiveRelays::default();

@@ -8,7 +8,7 @@ use picket_common::wire::{BatchReply, FromAggregator, FromRelay};
 use quinn::ConnectionError;
 
 use super::fixture::{Joined, TestAggregator, closed, code, soon, spool, start};
-use crate::fleet::{Authority, Fleet};
+use crate::fleet::{Authorities, Fleet};
 use picket_common::wire::CloseCode;
 
 fn snapshot(revision: u64) -> Arc<ConfigSnapshot> {
@@ -67,9 +67,9 @@ async fn a_revocation_by_another_process_is_noticed_within_five_seconds() {
     let joined = aggregator.join().await;
     let relay = aggregator.session(&joined, spool(1)).await.welcomed().await;
     let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::open_or_create(directory.path(), Timestamp::now()).unwrap();
+    let authorities = Authorities::open_or_create(directory.path(), Timestamp::now()).unwrap();
     // Shares the database and nothing else, as another process would.
-    let elsewhere = Fleet::new(aggregator.fleet.pool().clone(), Arc::new(authority));
+    let elsewhere = Fleet::new(aggregator.fleet.pool().clone(), authorities);
     let revoked = Instant::now();
     elsewhere.revoke(joined.relay_id, Timestamp::now()).await.unwrap();
     assert_eq!(relay.closed().await.0, code(CloseCode::NotAllowed));
