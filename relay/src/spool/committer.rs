@@ -233,6 +233,11 @@ impl Worker {
     ) -> Result<(), Arc<str>> {
         let started = Instant::now();
         let mut writing = Writing::default();
+        let (waiting_bytes, lanes) = {
+            let counters = lock(&self.shared.counters);
+            (counters.bytes, counters.lanes.clone())
+        };
+        self.frames.begin_commit(waiting_bytes, lanes.lanes(), self.receiver.len());
         self.encode(started, &mut writing)?;
         self.count(started, &mut writing)?;
         end(&mut self.frames, started, &mut writing).map_err(|error| format!("zstd: {error}"))?;

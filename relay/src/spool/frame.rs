@@ -23,7 +23,9 @@ use std::time::Instant;
 
 use picket_common::record::{Record, RecordError};
 use picket_common::timestamp::Timestamp;
-use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
+use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
+
+use super::store::OpenFrame;
 
 /// How every frame ends: an empty last raw block (RFC 8878 §3.1.1.2), which is what zstd writes at the end of a frame that was just
 /// flushed and has no checksum of its own. It is not stored.
@@ -106,8 +108,8 @@ impl Contents {
 
 /// A frame that still takes records.
 pub(super) struct Frame {
-    /// Names its pieces on disk.
-    pub(super) id: u64,
+    /// Names its pieces on disk, and says which lane it is of.
+    pub(super) on_disk: OpenFrame,
     /// When its first record came.
     pub(super) begun_at: Instant,
     /// Pieces ended so far.
@@ -123,10 +125,16 @@ pub(super) struct Frame {
 
 impl Frame {
     /// Begins a frame with a context from [`Self::into_encoder`] or a new one.
-    pub(super) fn begin(id: u64, begun_at: Instant, mut encoder: Encoder<'static>) -> io::Result<Self> {
+    pub(super) fn begin(
+        on_disk: OpenFrame,
+        begun_at: Instant,
+        mut encoder: Encoder<'static>,
+        level: i32,
+    ) -> io::Result<Self> {
         encoder.reinit()?;
+        encoder.set_parameter(CParameter::CompressionLevel(level))?;
         let (contents, pending) = (Contents::NOTHING, Contents::NOTHING);
-        Ok(Self { id, begun_at, pieces: 0, contents, encoder, raw: Vec::new(), pending })
+        Ok(Self { on_disk, begun_at, pieces: 0, contents, encoder, raw: Vec::new(), pending })
     }
 
     /// Takes a record into the next piece.
@@ -204,12 +212,17 @@ fn compress_and_flush(encoder: &mut Encoder<'static>, raw: &[u8], out: &mut Vec<
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::lanes::Lane;
     use super::super::tests::record;
     use super::*;
     use proptest::prelude::*;
 
+    const fn on_disk(frame: u64) -> OpenFrame {
+        OpenFrame { frame, lane: Lane::SHARED, entered: None }
+    }
+
     fn frame(level: i32) -> Frame {
-        Frame::begin(1, Instant::now(), Encoder::new(level).unwrap()).unwrap()
+        Frame::begin(on_disk(1), Instant::now(), Encoder::new(1).unwrap(), level).unwrap()
     }
 
     /// The pieces without their headers, and the frame.
@@ -267,7 +280,7 @@ mod tests {
     #[test]
     fn a_context_carries_nothing_into_the_next_frame() {
         let (pieces, used) = pieces_of(&[vec![b"the same text again".to_vec()]], 1);
-        let mut again = Frame::begin(2, Instant::now(), used.into_encoder()).unwrap();
+        let mut again = Frame::begin(on_disk(2), Instant::now(), used.into_encoder(), 1).unwrap();
         again.push(&record("the same text again", 5)).unwrap();
         assert_eq!(again.end_piece().unwrap().unwrap().2[PIECE_HEADER..], pieces[0]);
     }

@@ -5,6 +5,7 @@
 //! - a header that is written alone, because its time has come, is that of the frame that was begun first. If it does not survive,
 //!   its pieces do, and the opening seals what is open in the order in which it was begun ([`super::recover`]).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,17 @@ use zstd::stream::raw::{CParameter, Encoder};
 use super::config::SpoolConfig;
 use super::error::SpoolError;
 use super::frame::{Contents, Frame};
-use super::store::{NewPiece, OpenFrames, Pieces, StoredHeader, Writing};
+use super::lanes::{LANES_FROM_BYTES, Lane, MAX_OWN_LANES, Shares};
+use super::store::{NewPiece, OpenFrame, OpenFrames, Pieces, StoredHeader, Writing};
+
+/// While so much waits, which is when no aggregator can be reached, the disk is what is short, and the processor is not, unless
+/// records wait to be committed as well.
+const DENSE_FROM_BYTES: u64 = 64 * 1024 * 1024;
+/// Records in the queue from which the processor is what is short.
+const DENSE_BELOW_QUEUED: usize = 64;
+/// The level of frames that are begun then. Measured on batches of 1 MiB of 25 KB events: level 1 1848 bytes an event at 110 MB/s, level
+/// 3 1790 (3 % less) at 80, level 6 1601 (13 % less) at 30, level 9 1502 (19 % less) at 16.
+const DENSE_LEVEL: i32 = 6;
 
 /// The frames that grow, and what is next.
 pub(super) struct Frames {
@@ -27,11 +38,21 @@ pub(super) struct Frames {
     stored: OpenFrames,
     next_frame: u64,
     next: Sequence,
+    /// Whether so much waits that projects may get lanes of their own.
+    has_backlog: bool,
+    /// The lanes that have anything, but for the shared one.
+    in_use: BTreeSet<Lane>,
+    /// What the shared lane had when these were entered; see [`StoredHeader::entered`].
+    entered: BTreeMap<Lane, Sequence>,
+    shares: Shares,
     batch_bytes: u64,
     batch_records: u64,
     linger: Duration,
     /// Contexts of frames that were sealed.
     idle: Vec<Encoder<'static>>,
+    /// `spool.compression_level`.
+    configured_level: i32,
+    /// That of the frames that are begun now.
     level: i32,
     /// Logarithm of how far back zstd looks: a whole batch, so that its memory follows the batch and not the level.
     window_log: u32,
@@ -48,7 +69,13 @@ pub(super) enum PushError {
 
 impl Frames {
     /// Nothing open. `stored` is what [`super::recover`] left on disk.
-    pub(super) fn new(config: &SpoolConfig, stored: OpenFrames, next: Sequence) -> Result<Self, SpoolError> {
+    /// `entered` says when the lanes that have anything were entered.
+    pub(super) fn new(
+        config: &SpoolConfig,
+        stored: OpenFrames,
+        next: Sequence,
+        entered: BTreeMap<Lane, Sequence>,
+    ) -> Result<Self, SpoolError> {
         debug_assert!(stored.open.is_empty(), "what was open is sealed by the opening");
         let batch_bytes = config.batch_bytes.as_u64();
         let mut frames = Self {
@@ -56,10 +83,15 @@ impl Frames {
             next_frame: stored.next,
             stored,
             next,
+            has_backlog: false,
+            in_use: BTreeSet::new(),
+            entered,
+            shares: Shares::default(),
             batch_bytes,
             batch_records: config.batch_records as u64,
             linger: config.linger.get(),
             idle: Vec::new(),
+            configured_level: config.compression_level,
             level: config.compression_level,
             window_log: batch_bytes.next_power_of_two().ilog2().clamp(15, 23),
         };
@@ -70,19 +102,55 @@ impl Frames {
         Ok(frames)
     }
 
-    /// Puts a record into the frame that grows; where it does not fit, that frame is sealed first.
+    /// To be called before the records of a commit: what waits to be sent, in which lanes, and how many more records wait to be
+    /// committed.
+    pub(super) fn begin_commit(&mut self, waiting_bytes: u64, lanes: impl Iterator<Item = Lane>, queued: usize) {
+        self.has_backlog = waiting_bytes > LANES_FROM_BYTES;
+        let has_time = waiting_bytes > DENSE_FROM_BYTES && queued < DENSE_BELOW_QUEUED;
+        self.level = if has_time { self.configured_level.max(DENSE_LEVEL) } else { self.configured_level };
+        self.in_use = lanes.chain(self.open.iter().map(|frame| frame.on_disk.lane)).collect();
+        self.in_use.remove(&Lane::SHARED);
+        if self.in_use.is_empty() {
+            self.idle.truncate(1);
+        }
+        self.entered.retain(|lane, _| self.in_use.contains(lane));
+    }
+
+    /// Puts a record into the frame that grows in its lane; where it does not fit, that frame is sealed first.
     pub(super) fn push(&mut self, record: &Record, now: Instant, writing: &mut Writing) -> Result<(), PushError> {
-        let position = self.open.len().checked_sub(1);
-        let position = match position {
+        let lane = self.lane_of(record, writing)?;
+        let position = match self.open.iter().position(|frame| frame.on_disk.lane == lane) {
             Some(position) if self.fits(&self.open[position], record) => position,
             full => {
                 if let Some(position) = full {
                     self.seal(position, writing)?;
                 }
-                self.begin(now)?
+                self.begin(lane, now)?
             }
         };
         Ok(self.open[position].push(record)?)
+    }
+
+    /// A project stays in its own lane while anything is left there; it enters one only where much waits.
+    fn lane_of(&mut self, record: &Record, writing: &mut Writing) -> io::Result<Lane> {
+        let project = record.header.project_id;
+        self.shares.add(project, record.body.len() as u64);
+        let lane = Lane::of(project);
+        if self.in_use.contains(&lane) {
+            return Ok(lane);
+        }
+        let enters = self.has_backlog && self.in_use.len() < MAX_OWN_LANES && self.shares.is_noisy(project);
+        if !enters || lane.is_shared() {
+            return Ok(Lane::SHARED);
+        }
+        // What the project has in the shared lane gets its sequences first, so that these are below `entered`.
+        if let Some(position) = self.open.iter().position(|frame| frame.on_disk.lane.is_shared()) {
+            self.seal(position, writing)?;
+        }
+        tracing::info!(project = %lane, "a project makes up much of a backlog and gets batches of its own");
+        self.in_use.insert(lane);
+        self.entered.insert(lane, self.next);
+        Ok(lane)
     }
 
     fn fits(&self, frame: &Frame, record: &Record) -> bool {
@@ -90,9 +158,10 @@ impl Frames {
         frame.records() == 0 || (bytes <= self.batch_bytes && frame.records() < self.batch_records)
     }
 
-    fn begin(&mut self, now: Instant) -> io::Result<usize> {
+    fn begin(&mut self, lane: Lane, now: Instant) -> io::Result<usize> {
         let encoder = self.idle.pop().map_or_else(|| self.encoder(), Ok)?;
-        self.open.push(Frame::begin(self.next_frame, now, encoder)?);
+        let on_disk = OpenFrame { frame: self.next_frame, lane, entered: self.entered.get(&lane).copied() };
+        self.open.push(Frame::begin(on_disk, now, encoder, self.level)?);
         self.next_frame += 1;
         Ok(self.open.len() - 1)
     }
@@ -147,8 +216,7 @@ impl Frames {
         end_piece(&mut frame, writing)?;
         // A frame whose only record could not be encoded has nothing to seal.
         if frame.pieces > 0 {
-            let pieces = Pieces { frame: frame.id, count: frame.pieces };
-            let stored = sealed_header(self.next, &frame.contents, pieces);
+            let stored = sealed_header(self.next, &frame.contents, frame.on_disk, frame.pieces);
             self.next = stored.header.last.advanced_by(1);
             writing.sealed.push(stored);
         }
@@ -157,7 +225,7 @@ impl Frames {
     }
 
     fn note_open(&mut self, writing: &mut Writing) {
-        let open = self.open.iter().filter(|frame| frame.pieces > 0).map(|frame| frame.id).collect();
+        let open = self.open.iter().filter(|frame| frame.pieces > 0).map(|frame| frame.on_disk).collect();
         let frames = OpenFrames { next: self.next_frame, open };
         if frames != self.stored {
             writing.frames = Some(frames.clone());
@@ -168,13 +236,13 @@ impl Frames {
 
 fn end_piece(frame: &mut Frame, writing: &mut Writing) -> io::Result<()> {
     if let Some((number, contents, stored)) = frame.end_piece()? {
-        writing.pieces.push(NewPiece { frame: frame.id, number, contents, stored });
+        writing.pieces.push(NewPiece { frame: frame.on_disk.frame, number, contents, stored });
     }
     Ok(())
 }
 
 /// The header of the batch that these pieces are and that begins with `first`. The spool id is the caller's to put in.
-pub(super) fn sealed_header(first: Sequence, contents: &Contents, pieces: Pieces) -> StoredHeader {
+pub(super) fn sealed_header(first: Sequence, contents: &Contents, frame: OpenFrame, count: u32) -> StoredHeader {
     debug_assert!(contents.records > 0, "a batch has records");
     let (payload_bytes, crc32c) = contents.ended();
     let header = BatchHeader {
@@ -190,6 +258,8 @@ pub(super) fn sealed_header(first: Sequence, contents: &Contents, pieces: Pieces
         header,
         oldest_received_at: contents.oldest,
         newest_received_at: Some(contents.newest),
-        pieces: Some(pieces),
+        pieces: Some(Pieces { frame: frame.frame, count }),
+        lane: frame.lane,
+        entered: frame.entered,
     }
 }

@@ -9,11 +9,13 @@
 //!    a crash leaves the pieces, which were, and the opening after it makes the same batch of them (`frame`, `frames`).
 //! 4. Readers see a batch only after it was sealed ([`Spool::subscribe`]), and so after the fsync of all its records; what was not
 //!    promised to a client is never sent. A record waits for it no longer than `spool.linger`.
-//! 5. A batch leaves by an acknowledgement, because the aggregator says it has it, or into the quarantine, counted and
+//! 5. Batches of a lane are read in the order of their sequences. While much waits, a project that makes up much of it has a lane of
+//!    its own, and the lanes take turns, so that it does not hold back the others (`lanes`).
+//! 6. A batch leaves by an acknowledgement, because the aggregator says it has it, or into the quarantine, counted and
 //!    logged. Nothing else deletes.
-//! 6. After a failed write nothing is trusted: the spool refuses everything until the process starts anew. A kernel may
+//! 7. After a failed write nothing is trusted: the spool refuses everything until the process starts anew. A kernel may
 //!    drop the dirty pages of a failed fsync, so a second fsync that succeeds proves nothing.
-//! 7. Memory is bounded: the queue by records and bytes, a commit and what one frame holds back by a batch, the database by its
+//! 8. Memory is bounded: the queue by records and bytes, a commit and what one frame holds back by a batch, the database by its
 //!    settings, all independent of how much is spooled. Opening reads the headers, and of the payloads only what was left growing:
 //!    less than a batch.
 //!
@@ -23,6 +25,7 @@
 //! ├─ headers     first sequence: u64 BE -> JSON of the BatchHeader, of the first and last received_at, and which pieces it has
 //! ├─ pieces      frame: u64 BE, number: u32 BE -> what a commit added to the batch (`frame`), in blob files
 //! ├─ batches     first sequence: u64 BE -> payload; written by format 1 only
+//! ├─ lanes       lane: u64 BE, first sequence: u64 BE -> nothing; the batches by lane (`lanes`)
 //! ├─ state       format_version, spool_id, next_sequence: u64 BE, frames: which grow, sealed_before_contact: u64 BE,
 //! │              project_configuration, quotas, quarantine
 //! ├─ outcomes    JSON of an OutcomeKey -> count: u64 BE; what ended here and is in no batch yet (`counts`)
@@ -40,8 +43,8 @@
 //!   sequences: with the commit that filled it, or in a write of its own without an fsync.
 //! - **count** (`counts`): what ended on the relay is added to a ledger by the same writes, and from time to time moved into
 //!   a record of its own, by one write too. The ledger has room when the spool has none.
-//! - **read** (`reader`): from a cursor of the reader's up to the sealed end, always by seek, so tombstones of
-//!   deleted batches are not walked over. A batch whose bytes do not match is set aside and the reading goes on.
+//! - **read** (`reader`): from a cursor of the reader's up to the sealed end, lane by lane in turn, always by seek, so
+//!   tombstones of deleted batches are not walked over. A batch whose bytes do not match is set aside and the reading goes on.
 //! - **acknowledge** (`removal`): deletes one batch, in any order; asking twice does no harm. Not synced.
 //! - **recover** (`recover`): `open` replays the log, brings an older format up, seals what was left growing, counts the headers
 //!   and goes on at the stored next sequence.
@@ -55,16 +58,20 @@ mod disk_guard;
 mod error;
 mod frame;
 mod frames;
+mod lanes;
 mod metrics;
 mod quarantine;
 mod reader;
 mod recover;
 mod removal;
+mod settings;
 mod store;
 mod usage;
 
 #[cfg(test)]
 mod growing_tests;
+#[cfg(test)]
+mod lane_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -84,7 +91,7 @@ pub use committer::Committer;
 pub use config::SpoolConfig;
 pub use error::{AppendError, SpoolError};
 pub use quarantine::SetAsideReason;
-pub use reader::{Oversized, ReadLimit, SealedBatch};
+pub use reader::{Oversized, ReadCursor, ReadLimit, SealedBatch};
 pub use usage::SpoolUsage;
 
 use committer::{Append, Command};
@@ -165,7 +172,6 @@ impl Spool {
         make_directory(directory)?;
         let store = Store::open(directory)?;
         let Recovered { id, next, frames } = recover(&store, directory, random)?;
-        let frames = Frames::new(config, frames, next)?;
         let committed = Sequence::new(next.get() - 1);
         let sealed_before_contact = read_contact(&store, committed)?;
         let removal = Removal::load(&store)?;
@@ -186,7 +192,8 @@ impl Spool {
             sealed_before_contact,
             metrics: SpoolMetrics::new(),
         });
-        shared.count_headers(committed)?;
+        let entered = shared.count_headers(committed)?;
+        let frames = Frames::new(config, frames, next, entered)?;
         let (queue, receiver) = mpsc::channel(config.queue_records);
         let committer = Committer::start(Arc::clone(&shared), queue.clone(), receiver, frames, ledger)?;
         let room = Arc::new(Semaphore::new(config.queue_bytes.as_usize() / PERMIT_BYTES));

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use picket_common::config::Span;
-use picket_common::ids::Sequence;
+use picket_common::ids::{ProjectId, Sequence};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::tests::{ALL, open, record, records, small};
+use super::tests::{ALL, noise, open, record, records, small};
 use super::*;
 
 #[derive(Debug, Clone)]
 enum Action {
     /// Append this many records at once.
     Append(u64),
+    /// Append so much of one project that lanes come into use.
+    Flood,
     /// Acknowledge the batch at this place among those there, if there is one.
     Acknowledge(usize),
     /// Set that batch aside.
@@ -31,6 +33,7 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => (1_u64..5).prop_map(Action::Append),
+        1 => Just(Action::Flood),
         3 => (0_usize..6).prop_map(Action::Acknowledge),
         1 => (0_usize..6).prop_map(Action::SetAside),
         1 => (0_u64..=100).prop_map(Action::Forget),
@@ -50,6 +53,15 @@ struct Model {
     set_aside: u64,
 }
 
+/// What is appended.
+#[derive(Debug, Clone, Copy)]
+enum Load {
+    /// A few bytes each, of three projects in turn.
+    Small,
+    /// More than a backlog, of one of them.
+    Flood,
+}
+
 struct Subject {
     directory: TempDir,
     config: SpoolConfig,
@@ -65,14 +77,23 @@ impl Subject {
         self.spool().read_from(Sequence::FIRST, ALL).unwrap()
     }
 
-    async fn append(&self, model: &mut Model, count: u64) {
+    async fn append(&self, model: &mut Model, count: u64, load: Load) {
         let appends: Vec<_> = (0..count)
             .map(|number| {
-                let body = Bytes::from(format!("body {}", model.appended + number));
+                let number = model.appended + number;
+                let (body, project) = match load {
+                    Load::Small => (format!("body {number}").into_bytes(), 1 + number % 3),
+                    Load::Flood => (noise(300_000, 2 * number + 1), 3),
+                };
+                let body = Bytes::from(body);
                 let spool = self.spool().clone();
                 let task = tokio::spawn({
                     let body = body.clone();
-                    async move { spool.append(record(body, 7)).await }
+                    async move {
+                        let mut record = record(body, 7);
+                        record.header.project_id = ProjectId::new(project);
+                        spool.append(record).await
+                    }
                 });
                 (task, body)
             })
@@ -127,6 +148,22 @@ impl Subject {
         self.open = Some(open(&self.directory, &self.config));
     }
 
+    /// What a reader gets that takes the lanes in turn: the same batches, each project's records in their order.
+    fn compare_turns(&self, batches: &[SealedBatch]) {
+        let mut cursor = ReadCursor::default();
+        let mut in_turn = self.spool().read_next(&mut cursor, ALL).unwrap();
+        let mut last: BTreeMap<ProjectId, u64> = BTreeMap::new();
+        for batch in &in_turn {
+            for (sequence, record) in (batch.header.first.get()..).zip(records(batch)) {
+                let before = last.insert(record.header.project_id, sequence);
+                assert!(before.is_none_or(|before| before < sequence), "{sequence} is read after {before:?}");
+            }
+        }
+        in_turn.sort_by_key(|batch| batch.header.first);
+        in_turn.retain(|batch| batches.last().is_some_and(|last| batch.header.first <= last.header.first));
+        assert_eq!(in_turn, batches);
+    }
+
     fn compare(&self, model: &mut Model) {
         // Looked at between two seals.
         let (end, batches) = loop {
@@ -136,6 +173,7 @@ impl Subject {
                 break (end.get(), batches);
             }
         };
+        self.compare_turns(&batches);
         let mut found = BTreeSet::new();
         for batch in batches {
             for (sequence, record) in (batch.header.first.get()..).zip(records(&batch)) {
@@ -161,7 +199,8 @@ async fn play(actions: Vec<Action>, config: SpoolConfig) {
     let mut model = Model::default();
     for action in actions {
         match action {
-            Action::Append(count) => subject.append(&mut model, count).await,
+            Action::Append(count) => subject.append(&mut model, count, Load::Small).await,
+            Action::Flood => subject.append(&mut model, 8, Load::Flood).await,
             Action::Acknowledge(place) => subject.leave(&mut model, place, true),
             Action::SetAside(place) => subject.leave(&mut model, place, false),
             Action::Forget(percent) => subject.forget(&mut model, percent),

@@ -5,6 +5,7 @@
 //! - 1: a batch is one value of the family `batches` under its first sequence. Such batches are read and deleted as they are;
 //! - 2: a batch is a frame's pieces. Written once the directory is opened by this version; an older one then refuses it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use picket_common::ids::{Sequence, SpoolId};
@@ -12,9 +13,10 @@ use picket_common::ids::{Sequence, SpoolId};
 use super::error::SpoolError;
 use super::frame::Contents;
 use super::frames::sealed_header;
+use super::lanes::Lane;
 use super::quarantine::SetAsideReason;
 use super::store::{
-    OpenFrames, Pieces, STATE_FORMAT, STATE_FRAMES, STATE_NEXT, STATE_SPOOL_ID, Store, Writing, spool_id_from_state,
+    OpenFrames, STATE_FORMAT, STATE_FRAMES, STATE_NEXT, STATE_SPOOL_ID, Store, Writing, spool_id_from_state,
 };
 use super::{Shared, lock};
 
@@ -26,6 +28,9 @@ const FORMAT_WITHOUT_PIECES: u32 = 1;
 pub(super) const STATE_CONTACT: &[u8] = b"sealed_before_contact";
 /// The value of [`STATE_CONTACT`] from a contact until the next opening.
 pub(super) const ANYTHING_MAY_BE_SENT: Sequence = Sequence::new(u64::MAX);
+
+/// Batches of format 1 brought up in one write.
+const LANE_CHUNK: usize = 1024;
 
 /// What a spool goes on with.
 pub(super) struct Recovered {
@@ -55,7 +60,8 @@ fn seal_left_open(store: &Store, mut recovered: Recovered) -> Result<Recovered, 
         return Ok(recovered);
     }
     let mut writing = Writing::default();
-    for frame in recovered.frames.open.drain(..) {
+    for open in recovered.frames.open.drain(..) {
+        let frame = open.frame;
         let mut contents = Contents::NOTHING;
         let mut count = 0;
         for piece in store.pieces(frame) {
@@ -71,7 +77,7 @@ fn seal_left_open(store: &Store, mut recovered: Recovered) -> Result<Recovered, 
             tracing::error!(frame, pieces = count, "nothing can be read of a batch that was left growing");
             continue;
         }
-        let mut sealed = sealed_header(recovered.next, &contents, Pieces { frame, count });
+        let mut sealed = sealed_header(recovered.next, &contents, open, count);
         sealed.header.spool_id = recovered.id;
         recovered.next = sealed.header.last.advanced_by(1);
         tracing::info!(
@@ -111,6 +117,7 @@ fn read_state(store: &Store, directory: &Path, random: [u8; 16]) -> Result<(Spoo
         return Ok((id, Sequence::FIRST));
     };
     if format == FORMAT_WITHOUT_PIECES.to_string().as_bytes() {
+        put_all_in_shared_lane(store)?;
         store.put_state(&[(STATE_FORMAT, FORMAT_VERSION.to_string().as_bytes())])?;
         tracing::info!(format = FORMAT_VERSION, "the spool was brought up to a new format");
     } else if format != FORMAT_VERSION.to_string().as_bytes() {
@@ -128,16 +135,32 @@ fn read_state(store: &Store, directory: &Path, random: [u8; 16]) -> Result<(Spoo
     ))
 }
 
+/// Format 1 has no lanes.
+fn put_all_in_shared_lane(store: &Store) -> Result<(), SpoolError> {
+    let mut entries = Vec::with_capacity(LANE_CHUNK);
+    for raw in store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)) {
+        entries.push((Lane::SHARED, raw?.first));
+        if entries.len() == LANE_CHUNK {
+            store.put_in_lanes(&entries)?;
+            entries.clear();
+        }
+    }
+    store.put_in_lanes(&entries)
+}
+
 impl Shared {
-    /// Counts what is there, once, at open. A header that can't be read takes its batch to the quarantine.
-    pub(super) fn count_headers(&self, committed: Sequence) -> Result<(), SpoolError> {
+    /// Counts what is there, once, at open. A header that can't be read takes its batch to the quarantine. Says when the lanes
+    /// that have anything were entered.
+    pub(super) fn count_headers(&self, committed: Sequence) -> Result<BTreeMap<Lane, Sequence>, SpoolError> {
         let mut unreadable = Vec::new();
+        let mut entered = BTreeMap::new();
         let mut last = Sequence::new(0);
         for raw in self.store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)) {
             let raw = raw?;
             match raw.parse() {
                 Ok(stored) => {
                     last = stored.header.last;
+                    entered.extend(stored.entered.map(|sequence| (stored.lane, sequence)));
                     lock(&self.counters).add_sealed(&stored);
                 }
                 Err(problem) => unreadable.push((raw, problem)),
@@ -153,6 +176,6 @@ impl Shared {
             self.set_aside(&raw, SetAsideReason::Damaged, &problem)?;
         }
         self.publish_usage();
-        Ok(())
+        Ok(entered)
     }
 }

@@ -58,10 +58,9 @@ impl Spool {
         if stored.header.last != last {
             return Err(SpoolError::WrongBounds { first, last, sealed_last: stored.header.last });
         }
-        let (records, bytes) = (stored.header.records(), stored.header.payload_bytes);
         shared.store.delete(std::slice::from_ref(&stored))?;
-        shared.uncount(first, records, bytes)?;
-        removal.reclaim_after(&shared.store, bytes, &stored);
+        shared.uncount(first, Some(&stored))?;
+        removal.reclaim_after(&shared.store, stored.header.payload_bytes, &stored);
         Ok(())
     }
 
@@ -92,8 +91,8 @@ impl Spool {
                 return Ok(forgotten);
             };
             shared.store.delete(&chunk)?;
-            for StoredHeader { header, .. } in &chunk {
-                shared.uncount(header.first, header.records(), header.payload_bytes)?;
+            for stored in &chunk {
+                shared.uncount(stored.header.first, Some(stored))?;
             }
             forgotten += chunk.len() as u64;
             removal.reclaim_after(&shared.store, chunk.iter().map(|stored| stored.header.payload_bytes).sum(), end);
@@ -167,11 +166,11 @@ impl Shared {
         );
         lock(&self.counters).quarantined_batches = removal.quarantine.batches;
         self.metrics.count_quarantined(reason);
-        self.uncount(raw.first, records, bytes)
+        self.uncount(raw.first, stored.as_ref())
     }
 
     /// Takes a deleted batch out of the counters. The caller holds the removal lock.
-    fn uncount(&self, first: Sequence, records: u64, bytes: u64) -> Result<(), SpoolError> {
+    fn uncount(&self, first: Sequence, stored: Option<&StoredHeader>) -> Result<(), SpoolError> {
         let was_oldest = lock(&self.counters).oldest.is_some_and(|(oldest, _)| oldest == first);
         if was_oldest {
             let mut next = self.oldest_from(first)?;
@@ -181,7 +180,7 @@ impl Shared {
             }
             lock(&self.counters).oldest = next;
         }
-        lock(&self.counters).subtract(records, bytes);
+        lock(&self.counters).subtract(stored);
         self.publish_usage();
         Ok(())
     }

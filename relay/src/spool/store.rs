@@ -1,16 +1,4 @@
 //! The spool's files: column families, keys and values, and the few operations on them. Blocking throughout.
-//!
-//! Settings and their reasons:
-//! - **WAL recovery to a point in time.** A power cut may leave the end of the log torn in any way: cut off, zeroed, or
-//!   with some pages written and others not, which looks like a bad checksum. None of that was synced, so nobody was
-//!   answered 200 for it. Point-in-time recovery opens with everything before the tear; the stricter modes would refuse
-//!   to start after an ordinary power cut. Its price is that a flipped bit in the middle of the log would silently cut
-//!   off what follows; then the aggregator knows higher sequences than we do, which the uplink notices
-//!   ([`super::Spool::forget_stored`]).
-//! - **Payloads in blob files, without blob garbage collection.** A queue deletes in the order it writes, so whole
-//!   files become garbage by themselves and no payload is ever rewritten by a compaction.
-//! - **No compression**: the payloads are zstd frames.
-//! - **Small**: memory for memtables, cache and open files is bounded by the constants below, whatever the spool holds.
 
 use std::path::Path;
 
@@ -19,19 +7,23 @@ use picket_common::outcome::{OutcomeCount, OutcomeKey};
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::BatchHeader;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
-    DBRecoveryMode, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, Direction, ErrorKind, IteratorMode, ReadOptions,
+    WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
 use super::counts::LedgerChange;
 use super::error::SpoolError;
 use super::frame::{Contents, FRAME_END, PIECE_HEADER};
+use super::lanes::Lane;
+use super::settings::{BLOCK_CACHE, database_options, family_options, payload_options};
 
 const CF_HEADERS: &str = "headers";
 /// What format 1 has instead of pieces: payloads by first sequence. Only read and deleted.
 const CF_BATCHES: &str = "batches";
 const CF_PIECES: &str = "pieces";
+/// Lane and first sequence of each batch, without a value: what a reader seeks in.
+const CF_LANES: &str = "lanes";
 const CF_STATE: &str = "state";
 const CF_QUARANTINE: &str = "quarantine";
 const CF_OUTCOMES: &str = "outcomes";
@@ -42,20 +34,6 @@ pub(super) const STATE_NEXT: &[u8] = b"next_sequence";
 pub(super) const STATE_QUARANTINE: &[u8] = b"quarantine";
 /// JSON of [`OpenFrames`].
 pub(super) const STATE_FRAMES: &[u8] = b"frames";
-
-/// One memtable of pieces; a flush writes one blob file of about this size. At 9 MB/s of compressed events it fills
-/// about twice a second.
-const PIECES_WRITE_BUFFER: usize = 4 * 1024 * 1024;
-const SMALL_WRITE_BUFFER: usize = 1024 * 1024;
-/// All memtables of all column families together.
-const ALL_WRITE_BUFFERS: usize = 12 * 1024 * 1024;
-/// Headers are read in order and payloads once, so a cache gains next to nothing.
-const BLOCK_CACHE: usize = 4 * 1024 * 1024;
-/// Replayed at open in well under a second.
-const MAX_WAL: u64 = 64 * 1024 * 1024;
-const MAX_OPEN_FILES: i32 = 64;
-/// Values below this stay in the tables: a file of their own is not worth it.
-const MIN_BLOB: u64 = 1024;
 
 /// What the `headers` column family holds for a batch: the wire header as sealed, and what only the relay needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +48,13 @@ pub(super) struct StoredHeader {
     /// Where its payload is; `None` where it is one value under the first sequence, as in format 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pieces: Option<Pieces>,
+    /// The lane it is read in.
+    #[serde(default, skip_serializing_if = "Lane::is_shared")]
+    pub(super) lane: Lane,
+    /// Of a lane that is not the shared one: what the shared one has before this is read first, because it may have earlier
+    /// records of the same project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) entered: Option<Sequence>,
 }
 
 /// The pieces of a batch.
@@ -87,7 +72,19 @@ pub(super) struct OpenFrames {
     /// No frame from this number on was begun.
     pub(super) next: u64,
     /// Those that were begun and not sealed, in the order in which they were begun.
-    pub(super) open: Vec<u64>,
+    pub(super) open: Vec<OpenFrame>,
+}
+
+/// A frame that was begun and not sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OpenFrame {
+    pub(super) frame: u64,
+    /// As in [`StoredHeader`].
+    #[serde(default, skip_serializing_if = "Lane::is_shared")]
+    pub(super) lane: Lane,
+    /// As in [`StoredHeader`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) entered: Option<Sequence>,
 }
 
 /// One entry of the `headers` column family as it is on disk.
@@ -150,13 +147,14 @@ impl Store {
     pub(super) fn open(directory: &Path) -> Result<Self, SpoolError> {
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
         let families = [
-            ColumnFamilyDescriptor::new(CF_HEADERS, family_options(&cache, SMALL_WRITE_BUFFER)),
+            ColumnFamilyDescriptor::new(CF_HEADERS, family_options(&cache)),
             ColumnFamilyDescriptor::new(CF_BATCHES, payload_options(&cache)),
             ColumnFamilyDescriptor::new(CF_PIECES, payload_options(&cache)),
-            ColumnFamilyDescriptor::new(CF_STATE, family_options(&cache, SMALL_WRITE_BUFFER)),
-            ColumnFamilyDescriptor::new(CF_QUARANTINE, family_options(&cache, SMALL_WRITE_BUFFER)),
-            ColumnFamilyDescriptor::new(CF_OUTCOMES, family_options(&cache, SMALL_WRITE_BUFFER)),
-            ColumnFamilyDescriptor::new("default", family_options(&cache, SMALL_WRITE_BUFFER)),
+            ColumnFamilyDescriptor::new(CF_LANES, family_options(&cache)),
+            ColumnFamilyDescriptor::new(CF_STATE, family_options(&cache)),
+            ColumnFamilyDescriptor::new(CF_QUARANTINE, family_options(&cache)),
+            ColumnFamilyDescriptor::new(CF_OUTCOMES, family_options(&cache)),
+            ColumnFamilyDescriptor::new("default", family_options(&cache)),
         ];
         let db = DB::open_cf_descriptors(&database_options(), directory, families).map_err(|source| {
             let directory = directory.to_owned();
@@ -209,7 +207,9 @@ impl Store {
             batch.put_cf(self.family(CF_PIECES), piece_key(piece.frame, piece.number), &piece.stored);
         }
         for sealed in &writing.sealed {
-            batch.put_cf(headers, sealed.header.first.to_key(), serde_json::to_vec(sealed)?);
+            let first = sealed.header.first;
+            batch.put_cf(headers, first.to_key(), serde_json::to_vec(sealed)?);
+            batch.put_cf(self.family(CF_LANES), sealed.lane.key(first), []);
         }
         if let Some(sealed) = writing.sealed.last() {
             batch.put_cf(state, STATE_NEXT, sealed.header.last.advanced_by(1).to_key());
@@ -265,6 +265,40 @@ impl Store {
     /// The header of the batch that starts at `first`, if it is still there.
     pub(super) fn header(&self, first: Sequence) -> Result<Option<RawHeader>, SpoolError> {
         self.headers(first, first).next().transpose()
+    }
+
+    /// The first sequence of the first batch of a lane that begins in `from..=last`.
+    pub(super) fn first_in_lane(
+        &self,
+        lane: Lane,
+        from: Sequence,
+        last: Sequence,
+    ) -> Result<Option<Sequence>, SpoolError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(lane.key(last.advanced_by(1)));
+        let start = lane.key(from);
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let mut entries = self.db.iterator_cf_opt(self.family(CF_LANES), options, mode);
+        let entry = entries.next().transpose();
+        let entry = entry.map_err(|source| SpoolError::Storage { action: "read its lanes", source })?;
+        Ok(entry.and_then(|(key, _)| Sequence::from_key(key.get(8..)?)))
+    }
+
+    /// Notes batches in lanes, as the write that seals them does; for those of a format without. Not synced: it is done again if
+    /// it is lost.
+    pub(super) fn put_in_lanes(&self, batches: &[(Lane, Sequence)]) -> Result<(), SpoolError> {
+        let mut batch = WriteBatch::default();
+        for (lane, first) in batches {
+            batch.put_cf(self.family(CF_LANES), lane.key(*first), []);
+        }
+        self.db.write(batch).map_err(|source| SpoolError::Storage { action: "write its lanes", source })
+    }
+
+    /// Takes a batch out of its lane that is not there any more.
+    pub(super) fn delete_from_lane(&self, lane: Lane, first: Sequence) -> Result<(), SpoolError> {
+        self.db
+            .delete_cf(self.family(CF_LANES), lane.key(first))
+            .map_err(|source| SpoolError::Storage { action: "write its lanes", source })
     }
 
     /// The payload of a batch, or in what way it is damaged.
@@ -366,15 +400,19 @@ impl Store {
             self.db.compact_range_cf_opt(self.family(name), None::<&[u8]>, Some(end), &options);
         };
         compact(CF_HEADERS, &end.header.first.to_key());
+        compact(CF_LANES, &end.lane.key(end.header.first));
         match end.pieces {
             Some(pieces) => compact(CF_PIECES, &piece_key(pieces.frame, pieces.count)),
             None => compact(CF_BATCHES, &end.header.first.to_key()),
         }
     }
 
-    /// Of a batch whose header can't be read nobody knows the pieces; they stay behind.
+    /// Of a batch whose header can't be read nobody knows the pieces; they stay behind. Its place in a lane is taken out by the
+    /// reader that comes by.
     fn delete_in(&self, batch: &mut WriteBatch, first: Sequence, stored: Option<&StoredHeader>) {
         batch.delete_cf(self.family(CF_HEADERS), first.to_key());
+        let lane = stored.map_or(Lane::SHARED, |stored| stored.lane);
+        batch.delete_cf(self.family(CF_LANES), lane.key(first));
         match stored.and_then(|stored| stored.pieces) {
             Some(pieces) => {
                 for number in 0..pieces.count {
@@ -423,45 +461,4 @@ pub(super) enum CommitError {
 /// The spool id in a state value.
 pub(super) fn spool_id_from_state(value: &[u8]) -> Option<SpoolId> {
     std::str::from_utf8(value).ok()?.parse().ok()
-}
-
-fn database_options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_paranoid_checks(true);
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    options.set_max_total_wal_size(MAX_WAL);
-    options.set_db_write_buffer_size(ALL_WRITE_BUFFERS);
-    options.set_max_open_files(MAX_OPEN_FILES);
-    options.set_max_background_jobs(2);
-    options.set_log_level(LogLevel::Warn);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(1024 * 1024);
-    options.set_max_manifest_file_size(4 * 1024 * 1024);
-    // Nobody reads RocksDB's own statistics, and their dumps wake an idle host.
-    options.set_stats_dump_period_sec(0);
-    options.set_stats_persist_period_sec(0);
-    options
-}
-
-fn family_options(cache: &Cache, write_buffer: usize) -> Options {
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
-    blocks.set_cache_index_and_filter_blocks(true);
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&blocks);
-    options.set_compression_type(DBCompressionType::None);
-    options.set_write_buffer_size(write_buffer);
-    options.set_max_write_buffer_number(2);
-    options
-}
-
-fn payload_options(cache: &Cache) -> Options {
-    let mut options = family_options(cache, PIECES_WRITE_BUFFER);
-    options.set_enable_blob_files(true);
-    options.set_min_blob_size(MIN_BLOB);
-    options.set_blob_compression_type(DBCompressionType::None);
-    options.set_enable_blob_gc(false);
-    options
 }

@@ -5,6 +5,7 @@ use picket_common::ids::Sequence;
 use picket_common::timestamp::Timestamp;
 
 use super::frame::FRAME_END;
+use super::lanes::LaneTable;
 use super::store::{StoredHeader, Writing};
 
 /// How full the spool is.
@@ -38,6 +39,8 @@ pub(super) struct Counters {
     pub(super) oldest: Option<(Sequence, Timestamp)>,
     /// When the oldest record was received that is in no sealed batch.
     pub(super) oldest_growing: Option<Timestamp>,
+    /// What the lanes have.
+    pub(super) lanes: LaneTable,
 }
 
 impl Counters {
@@ -65,6 +68,7 @@ impl Counters {
 
     fn note_sealed(&mut self, stored: &StoredHeader) {
         self.oldest.get_or_insert((stored.header.first, stored.oldest_received_at));
+        self.lanes.add(stored.lane);
     }
 
     /// When the oldest of all records was received.
@@ -72,11 +76,15 @@ impl Counters {
         self.oldest.map(|(_, received_at)| received_at).or(self.oldest_growing)
     }
 
-    /// Takes a sealed batch out. The oldest is the caller's to find anew.
-    pub(super) fn subtract(&mut self, records: u64, bytes: u64) {
+    /// Takes a sealed batch out; `None` for one whose header can't be read. The oldest is the caller's to find anew.
+    pub(super) fn subtract(&mut self, stored: Option<&StoredHeader>) {
+        let (records, bytes) = stored.map_or((0, 0), |stored| (stored.header.records(), stored.header.payload_bytes));
         debug_assert!(self.batches > 0 && self.records >= records && self.bytes >= bytes);
         self.batches = self.batches.saturating_sub(1);
         self.records = self.records.saturating_sub(records);
         self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some(stored) = stored {
+            self.lanes.subtract(stored.lane);
+        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! 1. A batch is deleted only after the aggregator acknowledged it, or said in its welcome that it has it.
-//! 2. Batches are sent in the order of their sequences, verbatim; their answers may come in any order. A batch without
-//!    an answer is sent again, in the next session if not in this one.
+//! 2. Batches are sent in the order in which the spool gives them (its lanes in turn, in order within each), verbatim; their
+//!    answers may come in any order. A batch without an answer is sent again, in the next session if not in this one.
 //! 3. What is in flight is bounded by the aggregator's window and by our own, in batches and bytes.
 //! 4. Trouble with an aggregator never reaches the clients: the spool takes records meanwhile.
 //!

@@ -32,7 +32,7 @@ use super::error::LinkError;
 use super::in_flight::InFlight;
 use super::metrics::BatchResult;
 use super::renewal::Renewal;
-use crate::spool::{Oversized, SealedBatch, SetAsideReason, SpoolError};
+use crate::spool::{ReadCursor, SealedBatch, SetAsideReason, SpoolError};
 
 /// Control messages read ahead; a configuration snapshot may be 16 MiB, so few.
 const MESSAGES_AHEAD: usize = 2;
@@ -62,8 +62,8 @@ pub(super) struct Session<'a> {
     in_flight: InFlight,
     /// One task a batch in flight, as many as the window allows; owned by the session and ended with it.
     deliveries: JoinSet<Delivery>,
-    /// The next batch that was not sent in this session starts here or later.
-    cursor: Sequence,
+    /// What was read to be sent in this session.
+    cursor: ReadCursor,
     renewal: Renewal,
 }
 
@@ -87,8 +87,8 @@ impl<'a> Session<'a> {
             committed: link.spool.subscribe(),
             in_flight: InFlight::new(own, window),
             deliveries: JoinSet::new(),
-            cursor: Sequence::FIRST,
             renewal: Renewal::new(link.identity.clone(), link.renewed_at(), Timestamp::now),
+            cursor: ReadCursor::default(),
         })
     }
 
@@ -152,19 +152,17 @@ impl<'a> Session<'a> {
             && let Some(limit) = self.in_flight.room()
         {
             let committed = *self.committed.borrow_and_update();
-            if self.cursor > committed {
+            if self.cursor.is_at(committed) {
                 break;
             }
-            let (spool, from) = (self.link.spool.clone(), self.cursor);
-            let batches = blocking(move || spool.read_from(from, limit)).await?;
-            let Some(last) = batches.last().map(|batch| batch.header.last) else {
-                // Either nothing is left up to the end, or the next batch waits for room.
-                if limit.oversized == Oversized::Take {
-                    self.cursor = committed.advanced_by(1);
-                }
+            let (spool, mut cursor) = (self.link.spool.clone(), std::mem::take(&mut self.cursor));
+            let read = move || spool.read_next(&mut cursor, limit).map(|batches| (cursor, batches));
+            let (cursor, batches) = blocking(read).await?;
+            self.cursor = cursor;
+            // Either nothing is left up to the end, or the next batch waits for room.
+            if batches.is_empty() {
                 break;
-            };
-            self.cursor = last.advanced_by(1);
+            }
             for batch in batches {
                 self.send(batch, 0).await?;
             }
