@@ -142,6 +142,7 @@ note_pids
 require_free tcp 8000 'the pages'
 require_free tcp 8001 "the aggregator's metrics"
 require_free udp 7443 'the link between relay and aggregator'
+require_free tcp 7443 'the same where UDP does not get through'
 require_free tcp 3000 'what the SDKs send'
 require_free tcp 3001 "the relay's metrics"
 

@@ -27,6 +27,7 @@ pub mod supervision;
 pub mod tally;
 pub mod telemetry;
 pub mod timestamp;
+pub mod transport;
 pub mod tree;
 pub mod unreal;
 pub mod wire;

@@ -229,7 +229,8 @@ pub(crate) fn store_credential(data_dir: &Path, key_pem: &str, certificate_pem: 
     }
 }
 
-fn write_whole(directory: &Path, name: &str, content: &[u8], mode: u32) -> std::io::Result<()> {
+/// Writes a file so that a power cut leaves the old one or the new one; on disk when it returns.
+pub(crate) fn write_whole(directory: &Path, name: &str, content: &[u8], mode: u32) -> std::io::Result<()> {
     let beside = directory.join(format!("{name}.new"));
     // A left-over of an interrupted attempt may have another mode.
     match std::fs::remove_file(&beside) {

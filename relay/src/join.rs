@@ -13,9 +13,9 @@ use picket_common::identity::{
     relay_id_of,
 };
 use picket_common::ids::RelayId;
+use picket_common::transport::{Connection, TransportKind};
 use picket_common::wire::join::{JoinReply, JoinRequest, JoinToken};
 use picket_common::wire::{FrameError, MAX_SMALL_FRAME, read_frame, write_frame};
-use quinn::Connection;
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -24,12 +24,15 @@ use crate::identity_store::{
 };
 use crate::key_request::KeyRequest;
 use crate::uplink::DialError;
-use crate::uplink::dial::{dial, quic_config};
+use crate::uplink::dial::Dialler;
+use crate::uplink::race::{DialTimes, TransportChoice, connect};
 
 pub use crate::identity_store::{LoadIdentityError, RelayIdentity, load_identity};
 
 /// How long one address may take to connect, and then to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long QUIC is tried alone.
+const HEAD_START: Duration = Duration::from_secs(2);
 
 /// What to do if the relay has joined before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,11 +202,11 @@ impl std::fmt::Display for Replaced {
 
 /// Asks the token's addresses in turn. A refusal is an answer: the others would say the same.
 async fn ask_each(token: &JoinToken, request: &JoinRequest) -> Result<(String, JoinReply), JoinError> {
-    let quic = quic_config(join_client_config(token.authority)?)?;
+    let dialler = Dialler::new(join_client_config(token.authority)?)?;
     let mut tried = Vec::new();
     for address in &token.addresses {
         tracing::info!(address, "asking the aggregator");
-        match ask(address, &quic, request).await {
+        match ask(address, &dialler, request).await {
             Ok(reply) => return Ok((address.clone(), reply)),
             Err(error) => tried.push(format!("{address}: {error}")),
         }
@@ -211,8 +214,13 @@ async fn ask_each(token: &JoinToken, request: &JoinRequest) -> Result<(String, J
     Err(JoinError::Unreachable(tried))
 }
 
-async fn ask(address: &str, quic: &quinn::ClientConfig, request: &JoinRequest) -> Result<JoinReply, AskError> {
-    let dialled = dial(address, quic, PATIENCE).await?;
+async fn ask(address: &str, dialler: &Dialler, request: &JoinRequest) -> Result<JoinReply, AskError> {
+    let times = DialTimes { patience: PATIENCE, head_start: HEAD_START };
+    let won = connect(dialler, address, TransportChoice::Auto, TransportKind::Quic, times).await?;
+    if let Some(trouble) = won.quic_trouble {
+        tracing::warn!(address, trouble, "UDP gets no answer, a firewall probably drops it; joining by TCP instead");
+    }
+    let dialled = won.dialled;
     let reply = timeout(PATIENCE, exchange(&dialled.connection, request)).await;
     // The aggregator may have closed the connection and said why.
     let cause = dialled.connection.close_reason();
@@ -225,10 +233,9 @@ async fn ask(address: &str, quic: &quinn::ClientConfig, request: &JoinRequest) -
 }
 
 async fn exchange(connection: &Connection, request: &JoinRequest) -> Result<JoinReply, AskError> {
-    let (mut send, mut receive) = connection.open_bi().await.map_err(DialError::from)?;
+    let (mut send, mut receive) = connection.open().await.map_err(DialError::from)?;
     write_frame(&mut send, request, MAX_SMALL_FRAME).await?;
-    // Fails only if the aggregator stopped the stream, and then there is no reply either.
-    let _ = send.finish();
+    send.finish();
     Ok(read_frame(&mut receive, MAX_SMALL_FRAME).await?)
 }
 

@@ -181,10 +181,11 @@ impl Tasks {
         let (status, uplink_status) = watch::channel(UplinkStatus::default());
         let uplink = config.uplink.clone();
         let kept = (quotas.clone(), spool.clone());
-        let identity = LiveIdentity::new(identity, config.data_dir.clone());
+        let data_dir = config.data_dir.clone();
+        let identity = LiveIdentity::new(identity, data_dir.clone());
         identity.register(&mut registry);
-        let parts =
-            UplinkParts { identity: identity.clone(), spool: spool.clone(), projects, quotas, config: uplink, status };
+        let (live, spool_of) = (identity.clone(), spool.clone());
+        let parts = UplinkParts { identity: live, data_dir, spool: spool_of, projects, quotas, config: uplink, status };
 
         let supervisor = Supervisor::new();
         let (stop_http, stop_back) = (CancellationToken::new(), CancellationToken::new());

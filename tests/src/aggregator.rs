@@ -102,6 +102,16 @@ impl Aggregator {
         this
     }
 
+    /// Tells relays to connect to these addresses instead of its own. Before [`Self::init`].
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    pub fn advertise(&self, addresses: &[SocketAddr]) {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let text = std::fs::read_to_string(&self.config).expect("its configuration");
+        std::fs::write(&self.config, format!("link_advertise = {addresses:?}\n{text}")).expect("a configuration file");
+    }
+
     /// Its configuration file.
     #[must_use]
     pub fn config_file(&self) -> &Path {

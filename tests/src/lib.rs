@@ -27,6 +27,7 @@
 
 pub mod aggregator;
 pub mod api;
+pub mod bad_network;
 pub mod browser;
 pub mod bystander;
 pub mod clickhouse_server;

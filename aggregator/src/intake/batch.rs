@@ -1,14 +1,14 @@
 //! One batch stream: header, payload, checksum, journal, answer.
 //!
 //! Memory for the payload is reserved before it is read, from the relay's share and then from the whole; until then the
-//! bytes wait in the relay, held back by QUIC's flow control. The buffer itself grows as bytes arrive.
+//! bytes wait in the relay, held back by the transport's flow control. The buffer itself grows as bytes arrive.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use picket_common::transport::{ReceiveStream, SendStream};
 use picket_common::wire::{BatchHeader, BatchReply, FrameError, MAX_SMALL_FRAME, NackReason, read_frame, write_frame};
-use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -44,25 +44,25 @@ enum NoPayload {
 /// Takes one batch and answers it. An error is a breach of the protocol that ends the connection.
 pub(super) async fn receive(
     session: Arc<Session>,
-    (mut send, mut receive): (SendStream, RecvStream),
+    (mut send, mut receive): (SendStream, ReceiveStream),
 ) -> Result<(), Close> {
     let Some(header) = read_header(&session, &mut receive).await? else { return Ok(()) };
     let Some(reply) = take(&session, &header, &mut receive).await else {
         // Tells the relay that nothing more is read; it learns from the missing answer that the batch was not taken.
-        let _ = receive.stop(VarInt::from_u32(0));
+        receive.stop();
         return Ok(());
     };
     if let Err(error) = write_frame(&mut send, &reply, MAX_SMALL_FRAME).await {
         debug!(%error, "the answer to a batch did not get out; the relay sends it again");
         return Ok(());
     }
-    let _ = send.finish();
+    send.finish();
     // At shutdown the connection is closed after its batches: wait until the answer has arrived.
-    let _ = send.stopped().await;
+    send.arrived().await;
     Ok(())
 }
 
-async fn read_header(session: &Session, receive: &mut RecvStream) -> Result<Option<BatchHeader>, Close> {
+async fn read_header(session: &Session, receive: &mut ReceiveStream) -> Result<Option<BatchHeader>, Close> {
     let header: BatchHeader = match timeout(STALL_TIMEOUT, read_frame(receive, MAX_SMALL_FRAME)).await {
         Ok(Ok(header)) => header,
         Ok(Err(error @ (FrameError::TooLong { .. } | FrameError::Message(_)))) => {
@@ -78,7 +78,7 @@ async fn read_header(session: &Session, receive: &mut RecvStream) -> Result<Opti
 }
 
 /// Reads, checks and stores the batch; returns the answer, or nothing if the batch got lost on the way.
-async fn take(session: &Session, header: &BatchHeader, receive: &mut RecvStream) -> Option<BatchReply> {
+async fn take(session: &Session, header: &BatchHeader, receive: &mut ReceiveStream) -> Option<BatchReply> {
     let metrics = &session.shared.intake.metrics;
     if let Err(invalid) = header.validate() {
         warn!(first = %header.first, last = %header.last, error = %invalid, "batch refused");
@@ -114,14 +114,14 @@ async fn reserve(session: &Session, bytes: u64) -> Result<[SemaphorePermit<'_>; 
     Ok([share, whole])
 }
 
-async fn read_payload(header: &BatchHeader, receive: &mut RecvStream) -> Result<Bytes, NoPayload> {
+async fn read_payload(header: &BatchHeader, receive: &mut ReceiveStream) -> Result<Bytes, NoPayload> {
     // In range: `validate` has compared it with a `usize`.
     let announced = usize::try_from(header.payload_bytes).map_err(|_| NoPayload::Lost)?;
     let mut payload = Vec::with_capacity(announced.min(FIRST_CAPACITY));
     let mut checksum = 0;
     loop {
-        let chunk = match timeout(STALL_TIMEOUT, receive.read_chunk(CHUNK_BYTES, true)).await {
-            Ok(Ok(Some(chunk))) => chunk.bytes,
+        let chunk = match timeout(STALL_TIMEOUT, receive.read_bytes(CHUNK_BYTES)).await {
+            Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => break,
             Ok(Err(_)) | Err(_) => return Err(NoPayload::Lost),
         };

@@ -1,7 +1,7 @@
 //! The decision to close a connection, carried from where it is made to where it is done.
 
+use picket_common::transport::Connection;
 use picket_common::wire::CloseCode;
-use quinn::{Connection, VarInt};
 
 /// A decision to close a connection.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -20,6 +20,6 @@ impl Close {
 
     /// Closes the connection with this code and reason.
     pub(super) fn apply(&self, connection: &Connection) {
-        connection.close(VarInt::from_u32(self.code.as_u32()), self.reason.as_bytes());
+        connection.close(self.code, &self.reason);
     }
 }

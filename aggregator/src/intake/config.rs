@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct LinkConfig {
     /// Most connections at once, those of joining relays included; further ones are refused. Each relay holds one.
     pub max_connections: u32,
+    /// Whether relays may connect by TCP as well, on the same port number: for networks that let no UDP through.
+    pub tcp: bool,
     /// Batches that one relay may have in flight while the journal is less than half full.
     pub window_batches: u32,
     /// Compressed bytes that one relay may have in flight while the journal is less than half full.
@@ -31,6 +33,7 @@ impl Default for LinkConfig {
     fn default() -> Self {
         Self {
             max_connections: 256,
+            tcp: true,
             window_batches: 16,
             window_bytes: ByteSize::mib(16),
             max_bytes_in_flight: ByteSize::mib(256),

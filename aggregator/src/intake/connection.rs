@@ -1,22 +1,27 @@
 //! One connection: handshake, who is it, and then either a join or a session.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use picket_common::identity;
 use picket_common::ids::{RelayId, SpoolId};
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::mux::Mux;
+use picket_common::transport::{Connection, ConnectionLost, Patience, ReceiveStream, SendStream};
 use picket_common::wire::{ALPN_JOIN, ALPN_LINK, FromRelay, MAX_SMALL_FRAME, read_frame};
-use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
+use quinn::Incoming;
 use rustls::pki_types::CertificateDer;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::close::Close;
+use super::config::LinkConfig;
 use super::live::{LiveRelay, SessionGuard};
 use super::session::{FIRST_FRAME_TIMEOUT, Session, StoredSequences};
 use super::{Shared, batch, control, join, tls};
@@ -26,51 +31,90 @@ use picket_common::wire::CloseCode;
 
 /// How long a handshake may take, and after it the first frame.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take to hear that its connection is closed.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A peer that has not shown yet who it is.
+pub(super) enum Attempt {
+    /// By QUIC.
+    Quic(Incoming),
+    /// By TCP, and what it is to be shown.
+    Tcp(TcpStream, SocketAddr, Arc<rustls::ServerConfig>),
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    fn remote_address(&self) -> SocketAddr {
+        match self {
+            Self::Quic(incoming) => incoming.remote_address(),
+            Self::Tcp(_, remote, _) => *remote,
+        }
+    }
+
+    async fn connect(self, config: &LinkConfig) -> Result<Connection, ConnectionLost> {
+        match self {
+            Self::Quic(incoming) => Ok(Connection::Quic(incoming.accept()?.await?)),
+            Self::Tcp(stream, remote, tls) => {
+                // Acknowledgements are small and waited for.
+                stream.set_nodelay(true)?;
+                let stream = TlsAcceptor::from(tls).accept(stream).await?;
+                let patience = Patience {
+                    idle: config.idle_timeout.get(),
+                    keep_alive: config.keep_alive.get(),
+                    farewell: FAREWELL_TIMEOUT,
+                };
+                Ok(Connection::Tcp(Mux::server(stream.into(), remote, patience)))
+            }
+        }
+    }
+}
+
 /// Serves one connection from its first packet to its end.
 pub(super) async fn serve(
     shared: Arc<Shared>,
-    incoming: Incoming,
+    attempt: Attempt,
     handshake: OwnedSemaphorePermit,
     shutdown: CancellationToken,
 ) {
-    let remote = incoming.remote_address();
-    let span = info_span!("connection", %remote);
+    let span = info_span!("connection", remote = %attempt.remote_address());
     async move {
-        let connected = async { incoming.accept()?.await };
-        let connection = match timeout(HANDSHAKE_TIMEOUT, connected).await {
+        let connection = match timeout(HANDSHAKE_TIMEOUT, attempt.connect(&shared.intake.config)).await {
             Ok(Ok(connection)) => connection,
             // Also where a certificate is not the authority's or has expired: rustls refuses it.
             Ok(Err(error)) => return info!(%error, hint = clock_hint(&error), "handshake failed"),
             Err(_) => return debug!("handshake took too long"),
         };
         drop(handshake);
+        let metrics = &shared.intake.metrics;
+        let _counted = metrics.count_connection(connection.kind());
         let ended = dispatch(&shared, &connection, &shutdown).await;
         if connection.close_reason().is_some() {
+            connection.farewell().await;
             return debug!("connection ended by the peer or by another task");
         }
         match ended {
             Ok(()) => Close::new(CloseCode::Done, "").apply(&connection),
             Err(close) => {
-                shared.intake.metrics.sessions_refused.inc();
+                metrics.sessions_refused.inc();
                 warn!(code = ?close.code, reason = close.reason, "connection closed");
                 close.apply(&connection);
             }
         }
+        connection.farewell().await;
     }
     .instrument(span)
     .await;
 }
 
-/// What an operator should look at where a certificate is refused for its time. RFC 8446 §6.2: alert 45, `certificate_expired`,
-/// also stands for one that is not good yet.
-fn clock_hint(error: &ConnectionError) -> Option<&'static str> {
-    const CERTIFICATE_EXPIRED: u64 = 0x100 + 45;
+/// What an operator should look at where a certificate is refused for its time.
+const fn clock_hint(error: &ConnectionLost) -> Option<&'static str> {
     match error {
-        ConnectionError::TransportError(local) if u64::from(local.code) == CERTIFICATE_EXPIRED => Some(
+        ConnectionLost::UntrustedForTime(_) => Some(
             "by the clock of this host the relay's certificate is not good now: compare the clocks, and see to time \
              synchronisation; if it has expired indeed, the relay must join anew",
         ),
-        ConnectionError::ConnectionClosed(remote) if u64::from(remote.error_code) == CERTIFICATE_EXPIRED => Some(
+        ConnectionLost::RefusedForTime => Some(
             "by the relay's clock this aggregator's certificate, which is made at its start, is not good now: compare the clocks",
         ),
         _ => None,
@@ -78,9 +122,7 @@ fn clock_hint(error: &ConnectionError) -> Option<&'static str> {
 }
 
 async fn dispatch(shared: &Arc<Shared>, connection: &Connection, shutdown: &CancellationToken) -> Result<(), Close> {
-    let handshake = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-    let protocol = handshake.and_then(|data| data.protocol);
-    match protocol.as_deref() {
+    match connection.protocol().as_deref() {
         Some(ALPN_LINK) => link(shared, connection, shutdown).await,
         Some(ALPN_JOIN) => join::serve(shared, connection).await,
         // rustls refuses other names; a client that names none gets here.
@@ -135,13 +177,12 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
 
 /// Who the peer is, by its certificate; rustls has verified that before.
 fn identify(connection: &Connection) -> Result<(RelayId, CertificateDer<'static>), Close> {
-    let certificates = connection.peer_identity().and_then(|data| data.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let certificate = certificates.as_deref().and_then(|chain| chain.first());
+    let certificate = connection.peer_certificate();
     let certificate =
         certificate.ok_or_else(|| Close::new(CloseCode::NoIdentity, "no certificate was shown; join first"))?;
-    let named = identity::relay_id_of(certificate);
+    let named = identity::relay_id_of(&certificate);
     let relay_id = named.map_err(|error| Close::new(CloseCode::NoIdentity, error.to_string()))?;
-    Ok((relay_id, certificate.clone()))
+    Ok((relay_id, certificate))
 }
 
 async fn check_registry(shared: &Shared, relay_id: RelayId) -> Result<RelayRow, Close> {
@@ -158,10 +199,10 @@ async fn check_registry(shared: &Shared, relay_id: RelayId) -> Result<RelayRow, 
     }
 }
 
-async fn first_frame(connection: &Connection) -> Result<(FromRelay, (SendStream, RecvStream)), Close> {
+async fn first_frame(connection: &Connection) -> Result<(FromRelay, (SendStream, ReceiveStream)), Close> {
     let lost = || Close::new(CloseCode::Protocol, "no control stream was opened");
     let read = async {
-        let (send, mut receive) = connection.accept_bi().await.map_err(|_| lost())?;
+        let (send, mut receive) = connection.accept().await.map_err(|_| lost())?;
         let hello = read_frame(&mut receive, MAX_SMALL_FRAME)
             .await
             .map_err(|error| Close::new(CloseCode::Protocol, format!("the first message is unreadable: {error}")))?;
@@ -220,11 +261,14 @@ fn enter(
     version: String,
     spool_id: SpoolId,
 ) -> SessionGuard {
-    info!(relay = %relay.id, name = relay.name, version, spool = %spool_id, "relay connected");
+    info!(
+        relay = %relay.id, name = relay.name, version, spool = %spool_id, transport = %connection.kind(), "relay connected"
+    );
     let entry = LiveRelay {
         relay_id: relay.id,
         name: relay.name,
         remote_address: connection.remote_address(),
+        transport: connection.kind(),
         version,
         spool_id,
         connected_since: Timestamp::now(),
@@ -245,7 +289,7 @@ fn enter(
 /// The control conversation and the batches beside it, until either side has enough.
 async fn converse(
     session: &Arc<Session>,
-    streams: (SendStream, RecvStream),
+    streams: (SendStream, ReceiveStream),
     shutdown: &CancellationToken,
 ) -> Result<(), Close> {
     let mut batches = JoinSet::new();
@@ -254,7 +298,7 @@ async fn converse(
     let ended = loop {
         tokio::select! {
             ended = &mut conversation => break ended,
-            stream = session.connection.accept_bi() => match stream {
+            stream = session.connection.accept() => match stream {
                 // Bounded by the streams that the transport allows.
                 Ok(streams) => { batches.spawn(batch::receive(Arc::clone(session), streams).in_current_span()); }
                 Err(error) => {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::{ReceiveStream, SendStream};
 use picket_common::wire::{
     FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, PROTOCOL_VERSION, read_frame, write_frame,
 };
-use quinn::{RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Talks until the relay ends the stream, breaks the protocol, or `shutdown`.
 pub(super) async fn converse(
     session: &Session,
-    (send, receive): (SendStream, RecvStream),
+    (send, receive): (SendStream, ReceiveStream),
     shutdown: &CancellationToken,
 ) -> Result<(), Close> {
     let (ask, questions) = mpsc::channel(QUESTIONS_AHEAD);
@@ -38,7 +38,7 @@ pub(super) async fn converse(
     }
 }
 
-async fn listen(session: &Session, mut receive: RecvStream, questions: mpsc::Sender<Question>) -> Result<(), Close> {
+async fn listen(session: &Session, mut receive: ReceiveStream, questions: mpsc::Sender<Question>) -> Result<(), Close> {
     loop {
         match read_frame(&mut receive, MAX_CONTROL_FRAME).await {
             Ok(FromRelay::Statistics(statistics)) => session.listed.set_statistics(Timestamp::now(), statistics),
@@ -96,6 +96,10 @@ async fn tell_all(
     };
     write_frame(send, &welcome, MAX_CONTROL_FRAME).await?;
 
+    if !intake.addresses.is_empty() {
+        let aggregators = FromAggregator::Aggregators { addresses: intake.addresses.clone() };
+        write_frame(send, &aggregators, MAX_CONTROL_FRAME).await?;
+    }
     // Before the configuration: a relay that is new divides its first windows by the right number.
     tell_shares(session, send).await?;
     let mut projects = intake.projects.clone();
@@ -163,9 +167,8 @@ async fn tell_projects(
 async fn say_goodbye(send: &mut SendStream) -> Result<(), FrameError> {
     let goodbye = FromAggregator::Goodbye { reason: "the aggregator is stopping".to_owned() };
     write_frame(send, &goodbye, MAX_CONTROL_FRAME).await?;
-    // Fails only if the stream is closed already.
-    let _ = send.finish();
+    send.finish();
     // Closing the connection would throw away what has not arrived.
-    let _ = timeout(GOODBYE_TIMEOUT, send.stopped()).await;
+    let _ = timeout(GOODBYE_TIMEOUT, send.arrived()).await;
     Ok(())
 }

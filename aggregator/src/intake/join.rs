@@ -4,9 +4,9 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::{Connection, SendStream};
 use picket_common::wire::join::{JoinReply, JoinRequest};
 use picket_common::wire::{MAX_SMALL_FRAME, read_frame, write_frame};
-use quinn::{Connection, SendStream};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -66,7 +66,7 @@ pub(super) async fn serve(shared: &Shared, connection: &Connection) -> Result<()
     };
     let unreadable = |problem: &str| Close::new(CloseCode::Protocol, format!("no request to join: {problem}"));
     let read = async {
-        let (send, mut receive) = connection.accept_bi().await.map_err(|error| unreadable(&error.to_string()))?;
+        let (send, mut receive) = connection.accept().await.map_err(|error| unreadable(&error.to_string()))?;
         let request: JoinRequest =
             read_frame(&mut receive, MAX_SMALL_FRAME).await.map_err(|error| unreadable(&error.to_string()))?;
         Ok((send, request))
@@ -114,10 +114,10 @@ async fn answer(shared: &Shared, request: &JoinRequest) -> Result<JoinReply, Clo
 async fn send_reply(connection: &Connection, mut send: SendStream, reply: &JoinReply) -> Result<(), Close> {
     let lost = || Close::new(CloseCode::Done, "the reply did not arrive");
     write_frame(&mut send, reply, MAX_SMALL_FRAME).await.map_err(|_| lost())?;
-    let _ = send.finish();
+    send.finish();
     // Closing the connection would throw away what has not arrived.
     tokio::select! {
-        arrived = timeout(REPLY_TIMEOUT, send.stopped()) => arrived.map(|_| ()).map_err(|_| lost()),
+        arrived = timeout(REPLY_TIMEOUT, send.arrived()) => arrived.map_err(|_| lost()),
         _ = connection.closed() => Ok(()),
     }
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use picket_common::ids::{RelayId, SpoolId};
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::{Connection, ConnectionId, TransportKind};
 use picket_common::wire::control::RelayStatistics;
-use quinn::Connection;
 use serde::Serialize;
 
 use super::close::Close;
@@ -25,6 +25,8 @@ pub struct LiveRelay {
     pub name: String,
     /// Where it connects from.
     pub remote_address: SocketAddr,
+    /// By what: `quic` or `tcp`.
+    pub transport: TransportKind,
     /// The version it runs.
     pub version: String,
     /// The spool it sends.
@@ -52,7 +54,7 @@ pub struct LiveRelays {
 pub(super) struct SessionGuard {
     live: LiveRelays,
     spool_id: SpoolId,
-    connection_id: usize,
+    connection_id: ConnectionId,
 }
 
 // === impl LiveRelays ===
@@ -75,7 +77,7 @@ impl LiveRelays {
     /// Lists a session; closes and returns the older one of the same spool.
     pub(super) fn enter(&self, relay: LiveRelay, connection: Connection) -> (SessionGuard, Option<LiveRelay>) {
         let spool_id = relay.spool_id;
-        let connection_id = connection.stable_id();
+        let connection_id = connection.id();
         let older = self.lock().insert(spool_id, Session { relay, connection });
         let older = older.map(|session| {
             let reason = "another connection with the same spool took over";
@@ -114,7 +116,7 @@ impl SessionGuard {
     /// Notes what the relay said of itself.
     pub(super) fn set_statistics(&self, now: Timestamp, statistics: RelayStatistics) {
         if let Some(session) = self.live.lock().get_mut(&self.spool_id)
-            && session.connection.stable_id() == self.connection_id
+            && session.connection.id() == self.connection_id
         {
             session.relay.statistics = Some((now, statistics));
         }
@@ -125,7 +127,7 @@ impl Drop for SessionGuard {
     fn drop(&mut self) {
         let mut sessions = self.live.lock();
         // The place may have been taken over.
-        if sessions.get(&self.spool_id).is_some_and(|session| session.connection.stable_id() == self.connection_id) {
+        if sessions.get(&self.spool_id).is_some_and(|session| session.connection.id() == self.connection_id) {
             sessions.remove(&self.spool_id);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use picket_common::transport::TransportKind;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -28,13 +29,28 @@ pub(super) enum JoinResult {
     Failed,
 }
 
+/// The one label `transport`.
+type TransportLabel = [(&'static str, &'static str); 1];
+
+/// A connection that is counted while this lives.
+#[derive(Debug)]
+pub(super) struct CountedConnection {
+    gauge: Gauge<u64, AtomicU64>,
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
 /// The one label `result`.
 type ResultLabel = [(&'static str, &'static str); 1];
 
 /// Intake's metrics. Clones share their values.
 #[derive(Debug, Clone, Default)]
 pub struct IntakeMetrics {
-    pub(super) connections: Gauge<u64, AtomicU64>,
+    connections: Family<TransportLabel, Gauge<u64, AtomicU64>>,
     pub(super) sessions: Gauge<u64, AtomicU64>,
     pub(super) sessions_refused: Counter,
     pub(super) sessions_superseded: Counter,
@@ -53,7 +69,11 @@ impl IntakeMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let ours = registry.sub_registry_with_prefix("picket_aggregator");
-        ours.register("connections", "QUIC connections, joining ones included", metrics.connections.clone());
+        for kind in [TransportKind::Quic, TransportKind::Tcp] {
+            // So that 0 shows before the first.
+            drop(metrics.connections.get_or_create(&[("transport", kind.as_str())]));
+        }
+        ours.register("connections", "Connections by transport, joining ones included", metrics.connections.clone());
         ours.register("sessions", "Relays connected", metrics.sessions.clone());
         ours.register(
             "sessions_refused",
@@ -81,6 +101,13 @@ impl IntakeMetrics {
         );
         ours.register("joins", "Attempts to join, by what became of them", metrics.joins.clone());
         metrics
+    }
+
+    /// Counts a connection until the answer is dropped.
+    pub(super) fn count_connection(&self, kind: TransportKind) -> CountedConnection {
+        let gauge = self.connections.get_or_create_owned(&[("transport", kind.as_str())]);
+        gauge.inc();
+        CountedConnection { gauge }
     }
 
     pub(super) fn batch(&self, result: BatchResult) {

@@ -13,7 +13,7 @@
 //! | task | one for | owner | ends |
 //! | --- | --- | --- | --- |
 //! | server | the process | the caller of [`IntakeServer::run`] | at shutdown, after its connections |
-//! | connection | a QUIC connection | server | when the connection does; at shutdown after Goodbye and open batches |
+//! | connection | a connection, by QUIC or TCP | server | when the connection does; at shutdown after Goodbye and open batches |
 //! | batch | a batch in flight | connection | when the answer is delivered; aborted with a lost connection |
 //!
 //! An aborted batch task loses nothing: the relay has no answer, sends the batch again, and the journal knows it or not.
@@ -45,7 +45,8 @@ use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
 use picket_common::wire::CloseCode;
 use quinn::{Endpoint, Incoming, VarInt};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,7 @@ pub use config::LinkConfig;
 pub use live::{LiveRelay, LiveRelays};
 pub use metrics::IntakeMetrics;
 
+use connection::Attempt;
 use join::JoinLimiter;
 
 /// How often the registry is compared with the live connections: what a revocation in another process takes at most.
@@ -67,6 +69,10 @@ pub const REGISTRY_INTERVAL: Duration = Duration::from_secs(2);
 const TOUCH_INTERVAL: Duration = Duration::from_secs(60);
 /// Handshakes at once. Each costs a signature or two; beyond it peers must first prove their address.
 const MAX_HANDSHAKES: usize = 64;
+/// Connections by TCP that the system holds for us.
+const TCP_BACKLOG: u32 = 256;
+/// Wait after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long closing frames may take to get out.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -74,10 +80,12 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// The address can't be bound.
-    #[error("can't listen for relays on {address} (UDP): {source}; set link_listen to a free address")]
+    #[error("can't listen for relays on {address} ({protocol}): {source}; set link_listen to a free address")]
     Bind {
         /// The address.
         address: SocketAddr,
+        /// UDP or TCP.
+        protocol: &'static str,
         /// Why.
         source: std::io::Error,
     },
@@ -128,29 +136,41 @@ struct Shared {
 #[derive(Debug)]
 pub struct IntakeServer {
     endpoint: Endpoint,
+    /// Unless `link.tcp` is off.
+    listener: Option<TcpListener>,
+    /// What peers that come by TCP are shown.
+    tls: Arc<rustls::ServerConfig>,
     shared: Arc<Shared>,
 }
 
 // === impl IntakeServer ===
 
 impl IntakeServer {
-    /// Binds the UDP address and makes the server's certificate. Must be called within a tokio runtime.
+    /// Binds the address for UDP and TCP and makes the server's certificate. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`IntakeError`], each with what to do.
     pub fn bind(listen: SocketAddr, intake: Intake) -> Result<Self, IntakeError> {
         let certificates = intake.metrics.certificates.clone();
         let link_tls = Arc::new(LinkTls::new(intake.fleet.authorities().clone(), Timestamp::now, certificates)?);
-        let server_config = tls::server_config(&link_tls, &intake.config)?;
-        let bind_error = |source| IntakeError::Bind { address: listen, source };
-        let socket = std::net::UdpSocket::bind(listen).map_err(bind_error)?;
+        let configs = tls::server_configs(&link_tls, &intake.config)?;
+        let bind_error = |protocol| move |source| IntakeError::Bind { address: listen, protocol, source };
+        let socket = std::net::UdpSocket::bind(listen).map_err(bind_error("UDP"))?;
+        // The same port number, also where the system chose it.
+        let address = socket.local_addr().map_err(bind_error("UDP"))?;
         let endpoint_config = reset::endpoint_config(intake.fleet.authorities().held().oldest());
         let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(endpoint_config, Some(server_config), socket, runtime).map_err(bind_error)?;
+        let endpoint =
+            Endpoint::new(endpoint_config, Some(configs.quic), socket, runtime).map_err(bind_error("UDP"))?;
+        let listener = match intake.config.tcp {
+            true => Some(listen_tcp(address).map_err(bind_error("TCP"))?),
+            false => None,
+        };
         let memory = Semaphore::new(batch::permits(intake.config.max_bytes_in_flight.as_u64()) as usize);
         let joins = Semaphore::new(join::MAX_AT_ONCE);
         let join_limiter = Mutex::new(JoinLimiter::new(Instant::now()));
-        Ok(Self { endpoint, shared: Arc::new(Shared { intake, memory, joins, join_limiter }) })
+        let tls = configs.tcp;
+        Ok(Self { endpoint, listener, tls, shared: Arc::new(Shared { intake, memory, joins, join_limiter }) })
     }
 
     /// The address it is bound to.
@@ -163,13 +183,20 @@ impl IntakeServer {
 
     /// Serves relays until `shutdown`; then says goodbye, lets open batches finish for `link.shutdown_timeout`, and closes.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { endpoint, shared } = self;
-        let mut connections = JoinSet::new();
+        let Self { endpoint, listener, tls, shared } = self;
+        let mut gate = Gate {
+            shared: Arc::clone(&shared),
+            connections: JoinSet::new(),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            shutdown,
+        };
         tokio::select! {
-            () = accept(&endpoint, &shared, &mut connections, &shutdown) => {}
+            () = gate.accept(&endpoint, listener.as_ref(), &tls) => {}
             () = watch_registry(&shared) => {}
             () = note_presence(&shared) => {}
         }
+        drop(listener);
+        let mut connections = gate.connections;
         // New connections would find nobody to serve them.
         endpoint.set_server_config(None);
         let patience = shared.intake.config.shutdown_timeout.get();
@@ -186,53 +213,102 @@ impl IntakeServer {
     }
 }
 
-/// Accepts connections until shutdown.
-async fn accept(
-    endpoint: &Endpoint,
-    shared: &Arc<Shared>,
-    connections: &mut JoinSet<()>,
-    shutdown: &CancellationToken,
-) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    loop {
-        shared.intake.metrics.connections.set(connections.len() as u64);
-        tokio::select! {
-            incoming = endpoint.accept() => match incoming {
-                Some(incoming) => admit(incoming, shared, connections, &handshakes, shutdown),
-                None => return error!("the link's endpoint has failed"),
-            },
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    error!(%error, "a connection's task failed");
+/// Lets connections in and owns their tasks.
+struct Gate {
+    shared: Arc<Shared>,
+    connections: JoinSet<()>,
+    handshakes: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// Accepts connections until shutdown.
+    async fn accept(&mut self, endpoint: &Endpoint, listener: Option<&TcpListener>, tls: &Arc<rustls::ServerConfig>) {
+        let shutdown = self.shutdown.clone();
+        loop {
+            tokio::select! {
+                incoming = endpoint.accept() => match incoming {
+                    Some(incoming) => self.admit_quic(incoming),
+                    None => return error!("the link's endpoint has failed"),
+                },
+                (stream, remote) = accept_tcp(listener) => self.admit_tcp(stream, remote, tls),
+                Some(ended) = self.connections.join_next() => {
+                    if let Err(error) = ended {
+                        error!(%error, "a connection's task failed");
+                    }
                 }
+                () = shutdown.cancelled() => return,
             }
-            () = shutdown.cancelled() => return,
         }
+    }
+
+    fn is_full(&self, remote: SocketAddr) -> bool {
+        let connections = self.connections.len();
+        let is_full = connections >= self.shared.intake.config.max_connections as usize;
+        if is_full {
+            warn!(%remote, connections, "connection refused: link.max_connections is reached");
+        }
+        is_full
+    }
+
+    fn admit_quic(&mut self, incoming: Incoming) {
+        let remote = incoming.remote_address();
+        if self.is_full(remote) {
+            return incoming.refuse();
+        }
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            debug!(%remote, "many handshakes at once, asking the peer to prove its address");
+            // RFC 9000 §8.1.2: a forged source address does not get the token.
+            return match incoming.may_retry() {
+                true => incoming.retry().unwrap_or_else(|error| error.into_incoming().refuse()),
+                false => incoming.refuse(),
+            };
+        };
+        self.serve(Attempt::Quic(incoming), handshake);
+    }
+
+    fn admit_tcp(&mut self, stream: TcpStream, remote: SocketAddr, tls: &Arc<rustls::ServerConfig>) {
+        // Dropping the stream refuses it.
+        if self.is_full(remote) {
+            return;
+        }
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            return debug!(%remote, "connection refused: many handshakes at once");
+        };
+        self.serve(Attempt::Tcp(stream, remote, Arc::clone(tls)), handshake);
+    }
+
+    fn serve(&mut self, attempt: Attempt, handshake: OwnedSemaphorePermit) {
+        self.connections.spawn(connection::serve(Arc::clone(&self.shared), attempt, handshake, self.shutdown.clone()));
     }
 }
 
-/// Starts a connection's task, unless there are too many.
-fn admit(
-    incoming: Incoming,
-    shared: &Arc<Shared>,
-    connections: &mut JoinSet<()>,
-    handshakes: &Arc<Semaphore>,
-    shutdown: &CancellationToken,
-) {
-    let remote = incoming.remote_address();
-    if connections.len() >= shared.intake.config.max_connections as usize {
-        warn!(%remote, connections = connections.len(), "connection refused: link.max_connections is reached");
-        return incoming.refuse();
-    }
-    let Ok(handshake) = Arc::clone(handshakes).try_acquire_owned() else {
-        debug!(%remote, "many handshakes at once, asking the peer to prove its address");
-        // RFC 9000 §8.1.2: a forged source address does not get the token.
-        return match incoming.may_retry() {
-            true => incoming.retry().unwrap_or_else(|error| error.into_incoming().refuse()),
-            false => incoming.refuse(),
-        };
+fn listen_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
     };
-    connections.spawn(connection::serve(Arc::clone(shared), incoming, handshake, shutdown.clone()));
+    // Connections of an earlier process may linger on the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(TCP_BACKLOG)
+}
+
+/// The next connection by TCP; never returns without a listener.
+async fn accept_tcp(listener: Option<&TcpListener>) -> (TcpStream, SocketAddr) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                // Of one connection, or of the process (out of file descriptors): then trying at once would spin.
+                warn!(%error, "can't accept a connection by TCP");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// Cuts off relays that were revoked. Only reads, so that no lock of another writer keeps it from that. Never returns.

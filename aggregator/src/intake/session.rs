@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use picket_common::identity::Fingerprint;
 use picket_common::ids::{RelayId, Sequence, SpoolId};
-use quinn::Connection;
+use picket_common::transport::Connection;
 use tokio::sync::Semaphore;
 
 use super::Shared;

@@ -1,4 +1,4 @@
-//! What the link's server shows and asks for, and the bounds that QUIC keeps by itself.
+//! What the link's server shows and asks for, and the bounds that the transports keep by themselves.
 //!
 //! Invariants: TLS 1.3 only and no early data; a certificate that is shown must be an authority's that is in force
 //! ([`LinkTls`]). That one is shown at
@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use picket_common::identity;
+use picket_common::transport::Connection;
 use picket_common::wire::{ALPN_JOIN, ALPN_LINK};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
 
 use super::IntakeError;
 use super::config::LinkConfig;
@@ -30,8 +31,26 @@ const MAX_WAITING_ATTEMPTS: usize = 256;
 const ATTEMPT_BUFFER_BYTES: u64 = 16 * 1024;
 const ATTEMPTS_BUFFER_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The server side of the link.
-pub(super) fn server_config(link_tls: &Arc<LinkTls>, config: &LinkConfig) -> Result<ServerConfig, IntakeError> {
+/// The server side of the link over either transport.
+pub(super) struct ServerConfigs {
+    pub(super) quic: ServerConfig,
+    pub(super) tcp: Arc<rustls::ServerConfig>,
+}
+
+/// The server side of the link; its certificates are renewed behind it.
+pub(super) fn server_configs(link_tls: &Arc<LinkTls>, config: &LinkConfig) -> Result<ServerConfigs, IntakeError> {
+    let tls = server_tls(link_tls)?;
+    let tcp = Arc::new(tls.clone());
+    let crypto = QuicServerConfig::try_from(tls).map_err(|error| IntakeError::Tls(error.to_string()))?;
+    let mut quic = ServerConfig::with_crypto(Arc::new(crypto));
+    quic.transport_config(Arc::new(transport(config)?))
+        .max_incoming(MAX_WAITING_ATTEMPTS)
+        .incoming_buffer_size(ATTEMPT_BUFFER_BYTES)
+        .incoming_buffer_size_total(ATTEMPTS_BUFFER_BYTES);
+    Ok(ServerConfigs { quic, tcp })
+}
+
+fn server_tls(link_tls: &Arc<LinkTls>) -> Result<rustls::ServerConfig, IntakeError> {
     let mut tls = rustls::ServerConfig::builder_with_provider(identity::crypto())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| IntakeError::Tls(error.to_string()))?
@@ -41,14 +60,7 @@ pub(super) fn server_config(link_tls: &Arc<LinkTls>, config: &LinkConfig) -> Res
     // A resumed session would carry an identity that was verified when the certificate may still have been good.
     tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
-    let crypto = QuicServerConfig::try_from(tls).map_err(|error| IntakeError::Tls(error.to_string()))?;
-    let mut server_config = ServerConfig::with_crypto(Arc::new(crypto));
-    server_config
-        .transport_config(Arc::new(transport(config)?))
-        .max_incoming(MAX_WAITING_ATTEMPTS)
-        .incoming_buffer_size(ATTEMPT_BUFFER_BYTES)
-        .incoming_buffer_size_total(ATTEMPTS_BUFFER_BYTES);
-    Ok(server_config)
+    Ok(tls)
 }
 
 fn transport(config: &LinkConfig) -> Result<TransportConfig, IntakeError> {
@@ -69,6 +81,5 @@ fn transport(config: &LinkConfig) -> Result<TransportConfig, IntakeError> {
 
 /// Lets a relay that has proved who it is send batches.
 pub(super) fn admit(connection: &Connection, config: &LinkConfig) {
-    connection.set_receive_window(VarInt::from_u32(RELAY_WINDOW_BYTES));
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(config.window_batches.saturating_add(SPARE_STREAMS)));
+    connection.admit(config.window_batches.saturating_add(SPARE_STREAMS), RELAY_WINDOW_BYTES);
 }

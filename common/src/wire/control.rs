@@ -104,6 +104,11 @@ pub enum FromAggregator {
         /// Why, for the log.
         detail: String,
     },
+    /// All aggregators that the relay may connect to; replaces what it knew.
+    Aggregators {
+        /// `host:port` of each; the order says nothing.
+        addresses: Vec<String>,
+    },
     /// The aggregator will close the connection; the reason is for the log.
     Goodbye {
         /// Why.

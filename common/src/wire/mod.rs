@@ -1,9 +1,9 @@
 //! The link protocol between relay and aggregator, version 1.
 //!
 //! ```text
-//! QUIC connection, ALPN "picket-link/1", mutual TLS 1.3
+//! connection, ALPN "picket-link/1", mutual TLS 1.3
 //! ├─ control stream (bidirectional, opened by the relay)     frames of JSON, see `control`
-//! │     relay ─▶ Hello            aggregator ─▶ Welcome, ProjectConfigs (again on every change)
+//! │     relay ─▶ Hello            aggregator ─▶ Welcome, Aggregators, ProjectConfigs (again on every change)
 //! │     relay ─▶ Statistics …     aggregator ─▶ Window, Goodbye
 //! │     relay ─▶ Renew            aggregator ─▶ Renewed or RenewRefused: a certificate for a new key
 //! │     relay ─▶ Trusts           aggregator ─▶ Authorities, where it holds others
@@ -11,11 +11,14 @@
 //!       relay ─▶ frame(BatchHeader) payload FIN
 //!       aggregator ─▶ frame(BatchReply) FIN                  Ack only after its journal is on disk
 //!
-//! QUIC connection, ALPN "picket-join/1", no client certificate
+//! connection, ALPN "picket-join/1", no client certificate
 //! └─ one bidirectional stream: relay ─▶ frame(JoinRequest) FIN, aggregator ─▶ frame(JoinReply) FIN
 //!
 //! frame := length: u32 BE | JSON of that many bytes
 //! ```
+//!
+//! A connection is QUIC, or TLS 1.3 over TCP on the same port number where UDP does not get through; then the streams, the word
+//! that one has arrived, and the code and reason of a close are frames of [`crate::transport::mux`]. Nothing above differs.
 //!
 //! Room to grow: both sides ignore keys and message types that they don't know; a change that an old side must not
 //! ignore gets a new ALPN name. What this module does not do: open connections, keep state, decide anything.

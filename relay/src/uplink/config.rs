@@ -5,12 +5,22 @@ use std::time::Duration;
 use picket_common::config::{ByteSize, InvalidValue, Span, Validate};
 use serde::{Deserialize, Serialize};
 
+pub use super::race::TransportChoice;
+
 /// The `[uplink]` section of `relay.toml`. Which aggregators there are is in the identity, not here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UplinkConfig {
     /// How long one address may take to connect and to say welcome.
     pub connect_timeout: Span,
+    /// What carries the connection.
+    pub transport: TransportChoice,
+    /// How long QUIC is tried alone before TCP is tried as well.
+    pub tcp_after: Span,
+    /// How often QUIC is tried again while connected by TCP.
+    pub quic_probe_interval: Span,
+    /// How often the preferred aggregator is tried while connected to another one.
+    pub failback_interval: Span,
     /// How long an aggregator that has all of a batch may take to answer; then the relay connects anew. Also how long
     /// the aggregator may take nothing at all of a batch.
     pub reply_timeout: Span,
@@ -34,6 +44,10 @@ impl Default for UplinkConfig {
     fn default() -> Self {
         Self {
             connect_timeout: Span::secs(10),
+            transport: TransportChoice::Auto,
+            tcp_after: Span::secs(2),
+            quic_probe_interval: Span::secs(600),
+            failback_interval: Span::secs(60),
             reply_timeout: Span::secs(30),
             max_in_flight_batches: 16,
             max_in_flight_bytes: ByteSize::mib(8),
@@ -50,6 +64,8 @@ impl Validate for UplinkConfig {
     fn validate(&self) -> Result<(), InvalidValue> {
         for (key, span) in [
             ("uplink.connect_timeout", self.connect_timeout),
+            ("uplink.quic_probe_interval", self.quic_probe_interval),
+            ("uplink.failback_interval", self.failback_interval),
             ("uplink.reply_timeout", self.reply_timeout),
             ("uplink.statistics_interval", self.statistics_interval),
             ("uplink.backoff_min", self.backoff_min),

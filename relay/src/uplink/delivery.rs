@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use picket_common::ids::Sequence;
+use picket_common::transport::{ReceiveStream, SendStream};
 use picket_common::wire::{BatchReply, FrameError, MAX_SMALL_FRAME, read_frame, write_frame};
-use quinn::{RecvStream, SendStream};
 use tokio::time::{Instant, timeout};
 
 use crate::spool::SealedBatch;
 
-/// Handed to QUIC at once. The timeout is for one such piece, so that a slow line is no stall: 64 KiB in 30 s is
+/// Handed to the transport at once. The timeout is for one such piece, so that a slow line is no stall: 64 KiB in 30 s is
 /// 17 kbit/s.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -35,9 +35,9 @@ pub(super) enum DeliveryError {
     Stream(String),
 }
 
-/// Sends a batch and waits for the answer. The payload's memory is QUIC's once this has written it.
+/// Sends a batch and waits for the answer. The payload's memory is the transport's once this has written it.
 pub(super) async fn deliver(
-    streams: (SendStream, RecvStream),
+    streams: (SendStream, ReceiveStream),
     batch: SealedBatch,
     attempt: u32,
     patience: Duration,
@@ -49,7 +49,7 @@ pub(super) async fn deliver(
 }
 
 async fn exchange(
-    (mut send, mut receive): (SendStream, RecvStream),
+    (mut send, mut receive): (SendStream, ReceiveStream),
     batch: SealedBatch,
     patience: Duration,
 ) -> Result<BatchReply, DeliveryError> {
@@ -63,15 +63,14 @@ async fn exchange(
         Ok(()) | Err(DeliveryError::Stream(_)) => {}
         Err(error) => return Err(error),
     }
-    // Fails only where the aggregator stopped the stream.
-    let _ = send.finish();
-    let arrived = send.stopped();
+    send.finish();
+    let arrived = send.arrived();
     let reply = read_frame(&mut receive, MAX_SMALL_FRAME);
     tokio::pin!(reply);
     // On its way a batch may take as long as it must; once it has arrived, or was stopped, the answer is due.
     tokio::select! {
         reply = &mut reply => return reply.map_err(broken),
-        _ = arrived => {}
+        () = arrived => {}
     }
     within(patience, reply).await?.map_err(broken)
 }
@@ -79,7 +78,7 @@ async fn exchange(
 async fn write_payload(send: &mut SendStream, mut payload: Bytes, patience: Duration) -> Result<(), DeliveryError> {
     while !payload.is_empty() {
         let piece = payload.split_to(payload.len().min(PIECE_BYTES));
-        within(patience, send.write_chunk(piece)).await?.map_err(|error| DeliveryError::Stream(error.to_string()))?;
+        within(patience, send.write_bytes(piece)).await?.map_err(|error| DeliveryError::Stream(error.to_string()))?;
     }
     Ok(())
 }

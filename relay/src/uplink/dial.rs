@@ -1,22 +1,29 @@
-//! Opening a QUIC connection to a named address, and telling apart why it did not work.
+//! Opening a connection to a named address by QUIC or TCP, and telling apart why it did not work.
 //!
 //! The name is resolved anew each time, and every connection has a socket of its own, so that a host that moved and a
-//! network that changed are found again.
+//! network that changed are found again. Which of the two is tried when is [`super::race`]'s to decide.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_common::transport::mux::Mux;
+use picket_common::transport::{Connection, ConnectionLost, Patience, TransportKind};
 use picket_common::wire::{CloseCode, SERVER_NAME};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt};
-use tokio::net::lookup_host;
+use quinn::{Endpoint, IdleTimeout, TransportConfig, VarInt};
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
-/// NAT gateways forget a UDP mapping after 30 s as a rule; this keeps it.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// A peer that was not heard of for this long is gone.
-const IDLE_SECONDS: u32 = 15;
+/// NAT gateways forget a UDP mapping after 30 s as a rule, and an aggregator that is gone is to be noticed soon: a packet of
+/// some 40 bytes.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// A peer that was not heard of for this long is gone: two signs of life may get lost.
+const IDLE: Duration = Duration::from_secs(9);
+/// How long a peer may take to hear that its connection is closed.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// What an aggregator may send unread: a configuration snapshot, and answers of a few hundred bytes.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -25,11 +32,19 @@ const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
+/// How the relay shows itself on every connection it opens.
+#[derive(Clone)]
+pub(crate) struct Dialler {
+    quic: quinn::ClientConfig,
+    tls: TlsConnector,
+}
+
 /// An open connection and the socket it lives on.
 #[derive(Debug)]
 pub(crate) struct Dialled {
     pub(crate) connection: Connection,
-    endpoint: Endpoint,
+    /// Of QUIC.
+    endpoint: Option<Endpoint>,
 }
 
 /// Why there is no connection.
@@ -45,8 +60,27 @@ pub enum DialError {
     #[error("the connection can't be set up: {0}")]
     Setup(String),
     /// Nobody answered.
-    #[error("no answer within {} s; is the aggregator running, and is UDP let through to this port?", .0.as_secs())]
-    Timeout(Duration),
+    #[error(
+        "no answer by {} within {} s; is the aggregator running, and is {} let through to this port?",
+        .kind, .patience.as_secs(), protocol_of(*.kind)
+    )]
+    Timeout {
+        /// What was tried.
+        kind: TransportKind,
+        /// For how long.
+        patience: Duration,
+    },
+    /// The host says that nobody listens there.
+    #[error("nobody listens there for {}; is the aggregator running?", protocol_of(*.0))]
+    NobodyListens(TransportKind),
+    /// Neither transport gets through.
+    #[error("by QUIC: {quic}; by TCP: {tcp}")]
+    Neither {
+        /// Why not by QUIC.
+        quic: Box<DialError>,
+        /// Why not by TCP.
+        tcp: Box<DialError>,
+    },
     /// The server's certificate is not of the authority that this relay trusts.
     #[error("whoever answers there is not the aggregator this relay trusts: {0}")]
     WrongAuthority(String),
@@ -66,48 +100,138 @@ pub enum DialError {
     Refused(String),
     /// The connection broke in another way.
     #[error("{0}")]
-    Connection(ConnectionError),
+    Connection(ConnectionLost),
 }
 
-impl From<ConnectionError> for DialError {
-    fn from(error: ConnectionError) -> Self {
-        match &error {
-            ConnectionError::TransportError(local) if tls_alert(local.code) == Some(CERTIFICATE_EXPIRED) => {
-                Self::WrongTime(local.reason.clone())
-            }
-            ConnectionError::ConnectionClosed(remote) if tls_alert(remote.error_code) == Some(CERTIFICATE_EXPIRED) => {
-                Self::RefusedForTime
-            }
-            ConnectionError::TransportError(local) if tls_alert(local.code).is_some() => {
-                Self::WrongAuthority(local.reason.clone())
-            }
-            ConnectionError::ConnectionClosed(remote) if tls_alert(remote.error_code).is_some() => {
-                Self::Refused(remote.to_string())
-            }
-            ConnectionError::ApplicationClosed(remote)
-                if [CloseCode::NoIdentity, CloseCode::NotAllowed]
-                    .map(|code| VarInt::from_u32(code.as_u32()))
-                    .contains(&remote.error_code) =>
+const fn protocol_of(kind: TransportKind) -> &'static str {
+    match kind {
+        TransportKind::Quic => "UDP",
+        TransportKind::Tcp => "TCP",
+    }
+}
+
+impl From<ConnectionLost> for DialError {
+    fn from(lost: ConnectionLost) -> Self {
+        match lost {
+            ConnectionLost::UntrustedForTime(problem) => Self::WrongTime(problem),
+            ConnectionLost::RefusedForTime => Self::RefusedForTime,
+            ConnectionLost::Untrusted(problem) => Self::WrongAuthority(problem),
+            ConnectionLost::Refused(problem) => Self::Refused(problem),
+            ConnectionLost::Closed { code, reason }
+                if [CloseCode::NoIdentity, CloseCode::NotAllowed].map(CloseCode::as_u32).contains(&code) =>
             {
-                Self::Refused(String::from_utf8_lossy(&remote.reason).into_owned())
+                Self::Refused(reason)
             }
-            _ => Self::Connection(error),
+            other => Self::Connection(other),
         }
     }
 }
 
-/// RFC 8446 §6.2: `certificate_expired`, also for one that is not good yet.
-const CERTIFICATE_EXPIRED: u64 = 45;
+// === impl DialError ===
 
-/// RFC 9001 §4.8: TLS alerts are the transport errors 0x0100 to 0x01ff. Those about certificates are 41 to 51 and 116.
-fn tls_alert(code: quinn::TransportErrorCode) -> Option<u64> {
-    let alert = u64::from(code).checked_sub(0x100)?;
-    ((41..=51).contains(&alert) || alert == 116).then_some(alert)
+impl DialError {
+    /// Whether an aggregator, or somebody in its place, has answered: another transport would lead to the same answer.
+    pub(super) const fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongAuthority(_) | Self::WrongTime(_) | Self::Refused(_) | Self::RefusedForTime | Self::Setup(_)
+        )
+    }
+}
+
+// === impl Dialler ===
+
+impl Dialler {
+    /// With the certificates and the ALPN name of `tls`.
+    ///
+    /// # Errors
+    /// [`DialError::Setup`] if they are no use for QUIC.
+    pub(crate) fn new(tls: rustls::ClientConfig) -> Result<Self, DialError> {
+        let quic = quic_config(tls.clone())?;
+        Ok(Self { quic, tls: TlsConnector::from(Arc::new(tls)) })
+    }
+
+    /// Connects to `host:port` by `kind`; each of its addresses may take as long as `patience`.
+    pub(super) async fn dial(
+        &self,
+        address: &str,
+        kind: TransportKind,
+        patience: Duration,
+    ) -> Result<Dialled, DialError> {
+        let resolved = timeout(patience, lookup_host(address)).await;
+        let resolved = resolved.map_err(|_| DialError::Resolve("no answer".to_owned()))?;
+        let resolved = resolved.map_err(|error| DialError::Resolve(error.to_string()))?;
+        let mut last = DialError::Resolve("it has no address".to_owned());
+        for socket_address in resolved.take(MAX_ADDRESSES) {
+            let dialling = async {
+                match kind {
+                    TransportKind::Quic => self.dial_quic(socket_address).await,
+                    TransportKind::Tcp => self.dial_tcp(socket_address).await,
+                }
+            };
+            match timeout(patience, dialling).await.unwrap_or(Err(DialError::Timeout { kind, patience })) {
+                Ok(dialled) => return Ok(dialled),
+                Err(error) => {
+                    tracing::debug!(address, %socket_address, %kind, %error, "connecting failed");
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn dial_quic(&self, to: SocketAddr) -> Result<Dialled, DialError> {
+        let endpoint = Endpoint::client(any_port(to)).map_err(DialError::Socket)?;
+        let connecting = endpoint
+            .connect_with(self.quic.clone(), to, SERVER_NAME)
+            .map_err(|error| DialError::Setup(error.to_string()))?;
+        let connection = tokio::select! {
+            connected = connecting => connected.map_err(ConnectionLost::from)?,
+            () = refusal(to) => return Err(DialError::NobodyListens(TransportKind::Quic)),
+        };
+        Ok(Dialled { connection: Connection::Quic(connection), endpoint: Some(endpoint) })
+    }
+
+    async fn dial_tcp(&self, to: SocketAddr) -> Result<Dialled, DialError> {
+        let connected = TcpStream::connect(to).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => DialError::NobodyListens(TransportKind::Tcp),
+            _ => DialError::Connection(error.into()),
+        })?;
+        // Headers of batches are small and waited for.
+        connected.set_nodelay(true).map_err(ConnectionLost::from)?;
+        let name = ServerName::try_from(SERVER_NAME).map_err(|error| DialError::Setup(error.to_string()))?;
+        let stream = self.tls.connect(name, connected).await.map_err(ConnectionLost::from)?;
+        let patience = Patience { idle: IDLE, keep_alive: KEEP_ALIVE, farewell: FAREWELL };
+        Ok(Dialled { connection: Connection::Tcp(Mux::client(stream.into(), to, patience)), endpoint: None })
+    }
+}
+
+fn any_port(to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// Returns when the host, or a gateway, says by ICMP that nobody listens on the port. QUIC's own socket is not connected and
+/// so does not hear of it; this one sends a byte that no QUIC server answers.
+async fn refusal(to: SocketAddr) {
+    let refused = async {
+        let socket = UdpSocket::bind(any_port(to)).await?;
+        socket.connect(to).await?;
+        socket.send(&[0]).await?;
+        socket.recv(&mut [0; 1]).await
+    };
+    match refused.await {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+        _ => std::future::pending().await,
+    }
 }
 
 /// The QUIC settings of every connection a relay opens.
-pub(crate) fn quic_config(tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, DialError> {
+fn quic_config(tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, DialError> {
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| DialError::Setup(error.to_string()))?;
+    let idle = IdleTimeout::try_from(IDLE).map_err(|error| DialError::Setup(error.to_string()))?;
     let mut transport = TransportConfig::default();
     // The aggregator opens no streams; it answers on ours.
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
@@ -117,48 +241,24 @@ pub(crate) fn quic_config(tls: rustls::ClientConfig) -> Result<quinn::ClientConf
     transport.send_window(SEND_WINDOW);
     transport.datagram_receive_buffer_size(None);
     transport.keep_alive_interval(Some(KEEP_ALIVE));
-    transport.max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_SECONDS * 1000))));
+    transport.max_idle_timeout(Some(idle));
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }
 
-/// Connects to `host:port`; each of its addresses may take as long as `patience`.
-pub(crate) async fn dial(
-    address: &str,
-    config: &quinn::ClientConfig,
-    patience: Duration,
-) -> Result<Dialled, DialError> {
-    let resolved = timeout(patience, lookup_host(address)).await;
-    let resolved = resolved.map_err(|_| DialError::Resolve("no answer".to_owned()))?;
-    let resolved = resolved.map_err(|error| DialError::Resolve(error.to_string()))?;
-    let mut last = DialError::Resolve("it has no address".to_owned());
-    for socket_address in resolved.take(MAX_ADDRESSES) {
-        match dial_one(socket_address, config, patience).await {
-            Ok(dialled) => return Ok(dialled),
-            Err(error) => {
-                tracing::debug!(address, %socket_address, %error, "connecting failed");
-                last = error;
-            }
-        }
-    }
-    Err(last)
-}
-
-async fn dial_one(to: SocketAddr, config: &quinn::ClientConfig, patience: Duration) -> Result<Dialled, DialError> {
-    let from: SocketAddr =
-        if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let endpoint = Endpoint::client(from).map_err(DialError::Socket)?;
-    let connecting =
-        endpoint.connect_with(config.clone(), to, SERVER_NAME).map_err(|error| DialError::Setup(error.to_string()))?;
-    let connection = timeout(patience, connecting).await.map_err(|_| DialError::Timeout(patience))?;
-    Ok(Dialled { connection: connection?, endpoint })
-}
+// === impl Dialled ===
 
 impl Dialled {
     /// Closes the connection and lets the peer know, as far as that works within a second.
     pub(crate) async fn close(self, reason: &str) {
-        self.connection.close(VarInt::from_u32(0), reason.as_bytes());
-        let _ = timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        self.connection.close(CloseCode::Done, reason);
+        let told = async {
+            self.connection.farewell().await;
+            if let Some(endpoint) = &self.endpoint {
+                endpoint.wait_idle().await;
+            }
+        };
+        let _ = timeout(FAREWELL, told).await;
     }
 }

@@ -1,8 +1,8 @@
 //! Why a session with an aggregator ended before its time.
 
 use picket_common::ids::Sequence;
+use picket_common::transport::{Connection, ConnectionLost};
 use picket_common::wire::FrameError;
-use quinn::{Connection, ConnectionError, VarInt};
 
 use picket_common::wire::CloseCode;
 
@@ -34,12 +34,8 @@ impl LinkError {
     /// What ended the connection if something did, else the error as it was met.
     pub(super) fn or_cause(self, connection: &Connection) -> Self {
         match connection.close_reason() {
-            Some(ConnectionError::LocallyClosed) | None => self,
-            Some(ConnectionError::ApplicationClosed(close))
-                if close.error_code == VarInt::from_u32(CloseCode::SpoolOwned.as_u32()) =>
-            {
-                Self::SpoolOwned
-            }
+            Some(ConnectionLost::Local) | None => self,
+            Some(ConnectionLost::Closed { code, .. }) if code == CloseCode::SpoolOwned.as_u32() => Self::SpoolOwned,
             Some(cause) => Self::Dial(cause.into()),
         }
     }

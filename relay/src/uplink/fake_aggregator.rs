@@ -1,4 +1,4 @@
-//! An aggregator for tests: real QUIC and TLS, no storage. What it hears goes to the test, which decides the answers.
+//! An aggregator for tests: real transports and TLS, no storage. What it hears goes to the test, which decides the answers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,24 +9,32 @@ use bytes::Bytes;
 use picket_common::identity::{Fingerprint, Validity, crypto, relay_uri, roots};
 use picket_common::ids::{RelayId, Sequence, SpoolId};
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::mux::Mux;
+use picket_common::transport::{Connection, Patience, ReceiveStream, SendStream, TransportKind};
 use picket_common::wire::control::Window;
 use picket_common::wire::join::{JoinReply, JoinRequest, JoinToken};
 use picket_common::wire::{
-    ALPN_JOIN, ALPN_LINK, BatchHeader, BatchReply, FromAggregator, FromRelay, MAX_CONTROL_FRAME, MAX_SMALL_FRAME,
-    NackReason, PROTOCOL_VERSION, SERVER_NAME, read_frame, write_frame,
+    ALPN_JOIN, ALPN_LINK, BatchHeader, BatchReply, CloseCode, FromAggregator, FromRelay, MAX_CONTROL_FRAME,
+    MAX_SMALL_FRAME, NackReason, PROTOCOL_VERSION, SERVER_NAME, read_frame, write_frame,
 };
-use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
-use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::Endpoint;
+use quinn::crypto::rustls::QuicServerConfig;
 use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::identity_store::{RelayDescription, RelayIdentity};
 
 /// Far longer than anything takes; a test that waits this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+const PATIENCE: Patience =
+    Patience { idle: DEADLINE, keep_alive: Duration::from_secs(5), farewell: Duration::from_secs(2) };
 
 pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
     timeout(DEADLINE, work).await.expect("this should have happened long ago")
@@ -94,7 +102,7 @@ impl Authority {
         }
     }
 
-    fn server_config(&self) -> quinn::ServerConfig {
+    fn server_config(&self) -> rustls::ServerConfig {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(roots([self.certificate.clone()]).unwrap(), crypto())
                 .allow_unauthenticated()
@@ -108,7 +116,8 @@ impl Authority {
             .with_single_cert(vec![certificate, self.certificate.clone()], key)
             .unwrap();
         tls.alpn_protocols = vec![ALPN_LINK.to_vec(), ALPN_JOIN.to_vec()];
-        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+        tls.send_tls13_tickets = 0;
+        tls
     }
 }
 
@@ -135,6 +144,7 @@ impl ReceivedBatch {
 pub(crate) struct Hello {
     pub(crate) spool_id: SpoolId,
     pub(crate) config_revision: u64,
+    pub(crate) transport: TransportKind,
 }
 
 /// How the aggregator welcomes relays from now on.
@@ -159,12 +169,17 @@ pub(crate) struct FakeAggregator {
     pub(crate) batches: mpsc::Receiver<ReceivedBatch>,
     reports: mpsc::Receiver<FromRelay>,
     shared: Arc<Shared>,
-    _endpoint: Endpoint,
+    /// Keeps QUIC's socket open.
+    endpoint: Option<Endpoint>,
 }
 
 impl FakeAggregator {
     pub(crate) fn start(authority: &Arc<Authority>) -> Self {
-        let endpoint = Endpoint::server(authority.server_config(), (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), authority, &[TransportKind::Quic])
+    }
+
+    /// Listens for these transports only, on one port.
+    pub(crate) fn start_at(address: SocketAddr, authority: &Arc<Authority>, transports: &[TransportKind]) -> Self {
         let (hello_sender, hellos) = mpsc::channel(100);
         let (batch_sender, batches) = mpsc::channel(100);
         let (report_sender, reports) = mpsc::channel(100);
@@ -177,15 +192,49 @@ impl FakeAggregator {
             reports: report_sender,
             authority: Arc::clone(authority),
         });
-        let accepting = (endpoint.clone(), Arc::clone(&shared));
+        let mut aggregator = Self { address, hellos, batches, reports, shared, endpoint: None };
+        if transports.contains(&TransportKind::Tcp) {
+            aggregator.listen_tcp();
+        }
+        if transports.contains(&TransportKind::Quic) {
+            aggregator.listen_quic();
+        }
+        aggregator
+    }
+
+    /// From now on QUIC gets through.
+    pub(crate) fn listen_quic(&mut self) {
+        let crypto = QuicServerConfig::try_from(self.shared.authority.server_config()).unwrap();
+        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let endpoint = Endpoint::server(config, self.address).unwrap();
+        self.address = endpoint.local_addr().unwrap();
+        self.endpoint = Some(endpoint.clone());
+        let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            while let Some(incoming) = accepting.0.accept().await {
-                let shared = Arc::clone(&accepting.1);
+            while let Some(incoming) = endpoint.accept().await {
+                let shared = Arc::clone(&shared);
                 // A connection that breaks is part of the tests.
-                tokio::spawn(async move { serve(incoming.await.ok()?, shared).await });
+                tokio::spawn(async move { serve(Connection::Quic(incoming.await.ok()?), shared).await });
             }
         });
-        Self { address: endpoint.local_addr().unwrap(), hellos, batches, reports, shared, _endpoint: endpoint }
+    }
+
+    fn listen_tcp(&mut self) {
+        let listener = std::net::TcpListener::bind(self.address).unwrap();
+        self.address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(self.shared.authority.server_config()));
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            while let Ok((stream, remote)) = listener.accept().await {
+                let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
+                tokio::spawn(async move {
+                    let stream = acceptor.accept(stream).await.ok()?;
+                    serve(Connection::Tcp(Mux::server(stream.into(), remote, PATIENCE)), shared).await
+                });
+            }
+        });
     }
 
     pub(crate) fn set_window(&self, window: Window) {
@@ -225,25 +274,24 @@ impl FakeAggregator {
 
     /// The certificate that the relay showed on the present connection.
     pub(crate) fn relay_certificate(&self) -> CertificateDer<'static> {
-        let identity = self.shared.connection.lock().unwrap().as_ref().unwrap().0.peer_identity().unwrap();
-        identity.downcast::<Vec<CertificateDer<'static>>>().unwrap()[0].clone()
+        self.shared.connection.lock().unwrap().as_ref().unwrap().0.peer_certificate().unwrap()
     }
 
     /// Closes the present connection.
-    pub(crate) fn hang_up(&self, code: u32, reason: &str) {
+    pub(crate) fn hang_up(&self, code: CloseCode, reason: &str) {
         let (connection, _) = self.shared.connection.lock().unwrap().take().unwrap();
-        connection.close(VarInt::from_u32(code), reason.as_bytes());
+        connection.close(code, reason);
     }
 }
 
 async fn serve(connection: Connection, shared: Arc<Shared>) -> Option<()> {
-    let handshake = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
-    if handshake.protocol.as_deref() == Some(ALPN_JOIN) {
+    if connection.protocol().as_deref() == Some(ALPN_JOIN) {
         return sign(&connection, &shared.authority).await;
     }
-    let (send, mut receive) = connection.accept_bi().await.ok()?;
+    let (send, mut receive) = connection.accept().await.ok()?;
     let hello = read_frame(&mut receive, MAX_CONTROL_FRAME).await.ok()?;
     let FromRelay::Hello { spool_id, config_revision, .. } = hello else { return None };
+    connection.admit(100, 8 * 1024 * 1024);
     let (sender, messages) = mpsc::channel(10);
     *shared.connection.lock().unwrap() = Some((connection.clone(), sender));
     let manners = {
@@ -252,10 +300,10 @@ async fn serve(connection: Connection, shared: Arc<Shared>) -> Option<()> {
         manners.stored_up_to = Sequence::new(0);
         present
     };
-    shared.hellos.send(Hello { spool_id, config_revision }).await.ok()?;
+    shared.hellos.send(Hello { spool_id, config_revision, transport: connection.kind() }).await.ok()?;
     tokio::spawn(talk(send, messages, manners));
     tokio::spawn(listen(receive, shared.reports.clone()));
-    while let Ok((send, receive)) = connection.accept_bi().await {
+    while let Ok((send, receive)) = connection.accept().await {
         tokio::spawn(take(send, receive, shared.batches.clone()));
     }
     Some(())
@@ -278,7 +326,7 @@ async fn talk(mut send: SendStream, mut messages: mpsc::Receiver<FromAggregator>
     Some(())
 }
 
-async fn listen(mut receive: RecvStream, reports: mpsc::Sender<FromRelay>) -> Option<()> {
+async fn listen(mut receive: ReceiveStream, reports: mpsc::Sender<FromRelay>) -> Option<()> {
     loop {
         let message = read_frame(&mut receive, MAX_CONTROL_FRAME).await.ok()?;
         // Tests that don't look at reports let them go.
@@ -286,17 +334,24 @@ async fn listen(mut receive: RecvStream, reports: mpsc::Sender<FromRelay>) -> Op
     }
 }
 
-async fn take(mut send: SendStream, mut receive: RecvStream, batches: mpsc::Sender<ReceivedBatch>) -> Option<()> {
+async fn read_all(receive: &mut ReceiveStream) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    receive.read_to_end(&mut bytes).await.ok()?;
+    Some(bytes)
+}
+
+async fn take(mut send: SendStream, mut receive: ReceiveStream, batches: mpsc::Sender<ReceivedBatch>) -> Option<()> {
     let header: BatchHeader = read_frame(&mut receive, MAX_SMALL_FRAME).await.ok()?;
-    let payload = Bytes::from(receive.read_to_end(usize::MAX).await.ok()?);
+    let payload = Bytes::from(read_all(&mut receive).await?);
     let (reply, answer) = oneshot::channel();
     batches.send(ReceivedBatch { header, payload, reply }).await.ok()?;
     write_frame(&mut send, &answer.await.ok()?, MAX_SMALL_FRAME).await.ok()?;
-    send.finish().ok()
+    send.finish();
+    Some(())
 }
 
 async fn sign(connection: &Connection, authority: &Authority) -> Option<()> {
-    let (mut send, mut receive) = connection.accept_bi().await.ok()?;
+    let (mut send, mut receive) = connection.accept().await.ok()?;
     let request: JoinRequest = read_frame(&mut receive, MAX_SMALL_FRAME).await.ok()?;
     let reply = if request.secret == "good" {
         let relay_id = RelayId::from_random([4; 16]);
@@ -311,7 +366,7 @@ async fn sign(connection: &Connection, authority: &Authority) -> Option<()> {
         JoinReply::Refused { detail: "the token was used already".to_owned() }
     };
     write_frame(&mut send, &reply, MAX_SMALL_FRAME).await.ok()?;
-    send.finish().ok()?;
-    let _ = send.stopped().await;
+    send.finish();
+    send.arrived().await;
     Some(())
 }

@@ -1,5 +1,6 @@
 //! The uplink's metrics.
 
+use picket_common::transport::TransportKind;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -27,12 +28,18 @@ struct BatchLabels {
     result: BatchResult,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransportLabels {
+    kind: &'static str,
+}
+
 /// Handles on the metrics.
 #[derive(Debug, Clone)]
 pub(super) struct UplinkMetrics {
     batches: Family<BatchLabels, Counter>,
     pub(super) payload_bytes: Counter,
-    pub(super) connected: Gauge,
+    connected: Gauge,
+    transport: Family<TransportLabels, Gauge>,
     pub(super) ack_seconds: Histogram,
 }
 
@@ -43,6 +50,7 @@ impl UplinkMetrics {
             batches: Family::default(),
             payload_bytes: Counter::default(),
             connected: Gauge::default(),
+            transport: Family::default(),
             // 1 ms (same host) to 32 s (beyond the default reply timeout).
             ack_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
         };
@@ -50,11 +58,26 @@ impl UplinkMetrics {
         registry.register("uplink_payload_bytes", "Compressed bytes of batches sent", metrics.payload_bytes.clone());
         registry.register("uplink_connected", "1 while an aggregator is connected", metrics.connected.clone());
         registry.register(
+            "uplink_transport",
+            "1 for the transport that the aggregator is connected by",
+            metrics.transport.clone(),
+        );
+        metrics.set_transport(None);
+        registry.register(
             "uplink_ack_seconds",
             "From the first byte of a batch to its acknowledgement",
             metrics.ack_seconds.clone(),
         );
         metrics
+    }
+
+    /// Shows whether, and by what, an aggregator is connected.
+    pub(super) fn set_transport(&self, connected_by: Option<TransportKind>) {
+        self.connected.set(i64::from(connected_by.is_some()));
+        for kind in [TransportKind::Quic, TransportKind::Tcp] {
+            let labels = TransportLabels { kind: kind.as_str() };
+            self.transport.get_or_create(&labels).set(i64::from(connected_by == Some(kind)));
+        }
     }
 
     pub(super) fn count(&self, result: BatchResult) {

@@ -10,7 +10,8 @@
 //! # A connection's life
 //! ```text
 //! dial ──▶ Hello/Welcome ──▶ forget what is stored ──▶ send, settle, report ──▶ ended or lost
-//!   ▲  (each address of relay.json in order)                                      │
+//!   ▲ ▲ (each aggregator by preference, QUIC or TCP)              │               │
+//!   │ └───── a better place was found: answers first, then there ◀┘               │
 //!   └──────────── jittered exponential wait, longer after a refusal ◀─────────────┘
 //! ```
 //!
@@ -29,7 +30,11 @@ mod delivery;
 pub(crate) mod dial;
 mod error;
 mod in_flight;
+mod memory;
 mod metrics;
+mod place;
+mod preference;
+pub(crate) mod race;
 mod renewal;
 mod session;
 mod status;
@@ -38,17 +43,21 @@ mod status;
 pub(crate) mod fake_aggregator;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transport_tests;
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use picket_common::ids::Sequence;
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::TransportKind;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use config::UplinkConfig;
+pub use config::{TransportChoice, UplinkConfig};
 pub use dial::DialError;
 pub use status::UplinkStatus;
 
@@ -57,9 +66,11 @@ use crate::projects::Projects;
 use crate::quota::table::{Link as QuotaLink, Quotas};
 use crate::spool::Spool;
 use backoff::Backoff;
-use dial::{Dialled, dial, quic_config};
+use dial::Dialler;
 use error::LinkError;
+use memory::{MemoryFile, Remembered};
 use metrics::UplinkMetrics;
+use place::Place;
 use session::{Ended, Session, blocking};
 use status::StatusBoard;
 
@@ -68,6 +79,8 @@ use status::StatusBoard;
 pub struct UplinkParts {
     /// Who the relay is and whom it talks to.
     pub identity: LiveIdentity,
+    /// Where it keeps what it learns of the network.
+    pub data_dir: PathBuf,
     /// Where the batches are.
     pub spool: Spool,
     /// Where configurations go.
@@ -105,6 +118,7 @@ struct Link {
     status: StatusBoard,
     metrics: UplinkMetrics,
     random: fn() -> u64,
+    file: MemoryFile,
     memory: Mutex<Memory>,
 }
 
@@ -118,6 +132,10 @@ struct Memory {
     renewed_at: Option<Instant>,
     /// What was last logged as a warning, so that it is not logged again at each attempt.
     reported: Option<String>,
+    /// What is kept on disk as well.
+    remembered: Remembered,
+    /// The aggregator that was lost or said goodbye; the others come first in the next round.
+    demoted: Option<String>,
 }
 
 /// How a round through the aggregators ended.
@@ -131,16 +149,28 @@ enum Round {
     },
 }
 
+/// How the conversation with the aggregators ended well.
+enum Left {
+    Stopped,
+    /// The aggregator at this address is stopping.
+    Goodbye(String),
+    /// The relay has a new certificate, for the next connection.
+    Renewed,
+}
+
 // === impl Link ===
 
 impl Link {
     fn new(parts: UplinkParts, metrics: UplinkMetrics, random: fn() -> u64) -> Self {
-        let UplinkParts { identity, spool, projects, quotas, config, status } = parts;
+        let UplinkParts { identity, data_dir, spool, projects, quotas, config, status } = parts;
+        let file = MemoryFile::new(data_dir);
         let memory = Memory {
             highest_sent: spool.sealed_before_contact(),
             has_progressed: false,
             renewed_at: None,
             reported: None,
+            remembered: file.load(&identity.current().relay),
+            demoted: None,
         };
         Self {
             identity,
@@ -151,6 +181,7 @@ impl Link {
             status: StatusBoard::new(status),
             metrics,
             random,
+            file,
             memory: Mutex::new(memory),
         }
     }
@@ -166,16 +197,15 @@ impl Link {
         }
         let mut backoff = Backoff::new(self.config.backoff_min.get(), self.config.backoff_max.get());
         loop {
-            let identity = self.identity.current();
-            let quic = match quic_config(identity.tls.clone()) {
-                Ok(quic) => quic,
+            let dialler = match Dialler::new(self.identity.current().tls.clone()) {
+                Ok(dialler) => dialler,
                 Err(error) => {
                     // An identity that loads makes a configuration; if not, the relay still spools.
                     self.report_trouble("this relay", &LinkError::Dial(error));
                     return stop.cancelled().await;
                 }
             };
-            let is_refused = match self.round(&identity.relay.aggregators, &quic, stop).await {
+            let is_refused = match self.round(&dialler, stop).await {
                 Round::Stopped => break,
                 Round::AtOnce => continue,
                 Round::Again { is_refused } => is_refused,
@@ -195,38 +225,64 @@ impl Link {
         self.status.disconnected(None, Timestamp::now());
     }
 
-    /// Tries the aggregators in their order; the first that can be talked to is talked to until that ends.
-    async fn round(&self, aggregators: &[String], quic: &quinn::ClientConfig, stop: &CancellationToken) -> Round {
-        let mut is_refused = !aggregators.is_empty();
-        for address in aggregators {
-            let dialling = dial(address, quic, self.config.connect_timeout.get());
-            let Some(dialled) = stop.run_until_cancelled(dialling).await else { return Round::Stopped };
-            let ended = match dialled {
-                Ok(dialled) => self.talk(address, dialled, stop).await,
-                Err(error) => Err(LinkError::Dial(error)),
+    /// Tries the aggregators by preference; the first that can be talked to is talked to until that ends.
+    async fn round(&self, dialler: &Dialler, stop: &CancellationToken) -> Round {
+        let addresses = self.addresses();
+        let mut is_refused = !addresses.is_empty();
+        for address in addresses {
+            let Some(reached) = stop.run_until_cancelled(self.reach(dialler, &address)).await else {
+                return Round::Stopped;
+            };
+            let ended = match reached {
+                Ok(place) => self.stay(dialler, place, stop).await,
+                Err(error) => Err((address, LinkError::Dial(error))),
             };
             match ended {
-                Ok(Ended::Stopped) => return Round::Stopped,
-                Ok(Ended::Goodbye) => is_refused = false,
-                Ok(Ended::Renewed) => return Round::AtOnce,
-                Err(error) => {
+                Ok(Left::Stopped) => return Round::Stopped,
+                Ok(Left::Renewed) => return Round::AtOnce,
+                Ok(Left::Goodbye(address)) => {
+                    is_refused = false;
+                    self.lock().demoted = Some(address);
+                }
+                Err((address, error)) => {
                     is_refused &= error.is_refusal();
-                    self.report_trouble(address, &error);
+                    self.report_trouble(&address, &error);
                     self.mend(&error).await;
+                    self.lock().demoted = Some(address);
                 }
             }
             if stop.is_cancelled() {
                 return Round::Stopped;
             }
             if self.has_progressed() {
-                // It worked until now: begin with the first address again.
+                // It worked until now: begin anew, with the others first.
                 break;
             }
         }
         Round::Again { is_refused }
     }
 
-    async fn talk(&self, address: &str, dialled: Dialled, stop: &CancellationToken) -> Result<Ended, LinkError> {
+    /// Talks to an aggregator, and to better ones as they are found, until that ends.
+    async fn stay(
+        &self,
+        dialler: &Dialler,
+        mut place: Place,
+        stop: &CancellationToken,
+    ) -> Result<Left, (String, LinkError)> {
+        loop {
+            let address = place.address.clone();
+            match self.talk(dialler, place, stop).await {
+                Ok(Ended::Stopped) => return Ok(Left::Stopped),
+                Ok(Ended::Goodbye) => return Ok(Left::Goodbye(address)),
+                Ok(Ended::Renewed) => return Ok(Left::Renewed),
+                Ok(Ended::Better(better)) => place = better,
+                Err(error) => return Err((address, error)),
+            }
+        }
+    }
+
+    async fn talk(&self, dialler: &Dialler, place: Place, stop: &CancellationToken) -> Result<Ended, LinkError> {
+        let (kind, Place { address, dialled }) = (place.kind(), place);
         let beginning = Session::begin(self, dialled.connection.clone());
         let Some(begun) = stop.run_until_cancelled(beginning).await else {
             dialled.close("the relay is stopping").await;
@@ -234,22 +290,81 @@ impl Link {
         };
         let ended = match begun {
             Ok(mut session) => {
-                tracing::info!(address, spool_id = %self.spool.id(), "connected to the aggregator");
+                tracing::info!(address, transport = %kind, spool_id = %self.spool.id(), "connected to the aggregator");
                 self.lock().reported = None;
-                self.metrics.connected.set(1);
-                self.status.connected(address, Timestamp::now());
+                self.metrics.set_transport(Some(kind));
+                self.status.connected(&address, kind, Timestamp::now());
                 self.quotas.set_link(QuotaLink::Up);
-                let ended = session.run(stop).await;
+                let ended = session.run(self.better_place(dialler, &address, kind), stop).await;
                 self.quotas.set_link(QuotaLink::Down);
                 ended
             }
             Err(error) => Err(error),
         };
-        self.metrics.connected.set(0);
+        self.metrics.set_transport(None);
         let reason = ended.as_ref().err().map(ToString::to_string);
         self.status.disconnected(reason, Timestamp::now());
         dialled.close(if ended.is_ok() { "the relay is done" } else { "the session failed" }).await;
         ended
+    }
+
+    /// The aggregators in the order to try them; one that was lost a moment ago comes last, once.
+    fn addresses(&self) -> Vec<String> {
+        let mut ranked = self.ranked();
+        let demoted = self.lock().demoted.take();
+        // Stable: keeps the order among the others.
+        ranked.sort_by_key(|address| Some(address) == demoted.as_ref());
+        ranked
+    }
+
+    fn preferred(&self) -> Option<String> {
+        self.ranked().into_iter().next()
+    }
+
+    fn ranked(&self) -> Vec<String> {
+        let memory = self.lock();
+        let identity = self.identity.current();
+        let known = match memory.remembered.aggregators.as_slice() {
+            [] => &identity.relay.aggregators,
+            pushed => pushed,
+        };
+        preference::ranked(self.spool.id(), known)
+    }
+
+    fn transport(&self) -> TransportKind {
+        self.lock().remembered.transport
+    }
+
+    async fn learn_transport(&self, kind: TransportKind) {
+        self.remember(|remembered| remembered.transport = kind).await;
+    }
+
+    /// Takes a list that an aggregator pushed.
+    async fn learn_aggregators(&self, addresses: Vec<String>) {
+        let addresses = memory::usable(addresses);
+        if addresses.is_empty() {
+            return tracing::warn!(
+                "the aggregator sent a list of aggregators without a usable address, keeping the old"
+            );
+        }
+        tracing::debug!(?addresses, "list of aggregators received");
+        self.remember(|remembered| remembered.aggregators = addresses).await;
+    }
+
+    /// Changes what is remembered, on disk as well where it is news.
+    async fn remember(&self, change: impl FnOnce(&mut Remembered)) {
+        let changed = {
+            let mut memory = self.lock();
+            let before = memory.remembered.clone();
+            change(&mut memory.remembered);
+            (memory.remembered != before).then(|| memory.remembered.clone())
+        };
+        let Some(remembered) = changed else { return };
+        let file = self.file.clone();
+        let stored = tokio::task::spawn_blocking(move || file.store(&remembered)).await;
+        if let Err(error) = stored.map_err(std::io::Error::other).flatten() {
+            tracing::warn!(%error, "what was learned of the network can't be stored, a restart will learn it again");
+        }
     }
 
     /// Gives the spool a new id where its old one can't be used any more.

@@ -14,12 +14,12 @@
 use picket_common::ids::Sequence;
 use picket_common::quota::window::WindowUse;
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::{Connection, ReceiveStream, SendStream};
 use picket_common::wire::control::{MAX_QUOTA_WINDOWS, RelayStatistics, Window};
 use picket_common::wire::{
     BatchReply, FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, NackReason, PROTOCOL_VERSION, read_frame,
     write_frame,
 };
-use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
@@ -31,6 +31,7 @@ use super::delivery::{Delivery, DeliveryError, deliver};
 use super::error::LinkError;
 use super::in_flight::InFlight;
 use super::metrics::BatchResult;
+use super::place::Place;
 use super::renewal::Renewal;
 use crate::spool::{ReadCursor, SealedBatch, SetAsideReason, SpoolError};
 
@@ -40,7 +41,7 @@ const MESSAGES_AHEAD: usize = 2;
 const MAX_SKEW_SECONDS: u64 = 60;
 
 /// How a session ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Ended {
     /// The relay is stopping.
     Stopped,
@@ -48,6 +49,8 @@ pub(super) enum Ended {
     Goodbye,
     /// The relay has a new certificate, for the next connection.
     Renewed,
+    /// There is a better connection, on which nothing was said yet.
+    Better(Place),
 }
 
 /// A session after its welcome.
@@ -93,12 +96,23 @@ impl<'a> Session<'a> {
     }
 
     /// Sends until something ends it.
-    pub(super) async fn run(&mut self, stop: &CancellationToken) -> Result<Ended, LinkError> {
-        let ended = self.serve(stop).await;
+    ///
+    /// `better` finds a connection to change to; what is in flight is answered on this one first.
+    pub(super) async fn run(
+        &mut self,
+        better: impl Future<Output = Place>,
+        stop: &CancellationToken,
+    ) -> Result<Ended, LinkError> {
+        let ended = self.serve(better, stop).await;
         ended.map_err(|error| error.or_cause(&self.connection))
     }
 
-    async fn serve(&mut self, stop: &CancellationToken) -> Result<Ended, LinkError> {
+    async fn serve(
+        &mut self,
+        better: impl Future<Output = Place>,
+        stop: &CancellationToken,
+    ) -> Result<Ended, LinkError> {
+        tokio::pin!(better);
         self.report_quotas(self.link.quotas.take_whole_report(Timestamp::now(), Instant::now())).await?;
         self.tell_trust().await?;
         let mut ticks = interval(self.link.config.statistics_interval.get());
@@ -114,6 +128,10 @@ impl<'a> Session<'a> {
                     return Ok(Ended::Stopped);
                 }
                 error = self.connection.closed() => return Err(LinkError::Dial(error.into())),
+                place = &mut better => {
+                    self.drain().await?;
+                    return Ok(Ended::Better(place));
+                }
                 message = self.messages.recv() => {
                     if let Heard::End(ended) = self.hear(message.unwrap_or(Err(FrameError::Closed))?).await? {
                         self.drain().await?;
@@ -173,7 +191,7 @@ impl<'a> Session<'a> {
 
     async fn send(&mut self, batch: SealedBatch, attempt: u32) -> Result<(), LinkError> {
         let patience = self.link.config.reply_timeout.get();
-        let opened = timeout(patience, self.connection.open_bi()).await;
+        let opened = timeout(patience, self.connection.open()).await;
         let streams = opened
             .map_err(|_| LinkError::Timeout { waiting_to: "open a stream", seconds: patience.as_secs() })?
             .map_err(|error| LinkError::Dial(error.into()))?;
@@ -270,6 +288,7 @@ impl<'a> Session<'a> {
                 return Err(LinkError::Protocol("a second welcome".to_owned()));
             }
             FromAggregator::QuotaShares { relays, windows } => self.link.quotas.apply(relays, &windows),
+            FromAggregator::Aggregators { addresses } => self.link.learn_aggregators(addresses).await,
             FromAggregator::Unknown => tracing::debug!("message of a newer aggregator ignored"),
         }
         Ok(Heard::Other)
@@ -333,8 +352,8 @@ enum Heard {
     Other,
 }
 
-async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, RecvStream, Window, Stored), LinkError> {
-    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| LinkError::Dial(error.into()))?;
+async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, ReceiveStream, Window, Stored), LinkError> {
+    let (mut send, mut receive) = connection.open().await.map_err(|error| LinkError::Dial(error.into()))?;
     let hello = FromRelay::Hello {
         protocol: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -371,6 +390,7 @@ const fn name_of(message: &FromAggregator) -> &'static str {
         FromAggregator::Renewed { .. } => "a certificate",
         FromAggregator::Authorities { .. } => "authorities",
         FromAggregator::RenewRefused { .. } => "a refusal to renew",
+        FromAggregator::Aggregators { .. } => "a list of aggregators",
         FromAggregator::Unknown => "an unknown message",
     }
 }
@@ -401,7 +421,7 @@ struct Stored {
 
 /// Reads the control stream until it ends; frames can't be read piecemeal, so this is a task of its own. When the
 /// session is slow to take messages, it waits.
-async fn read_messages(mut receive: RecvStream, messages: mpsc::Sender<Result<FromAggregator, FrameError>>) {
+async fn read_messages(mut receive: ReceiveStream, messages: mpsc::Sender<Result<FromAggregator, FrameError>>) {
     loop {
         let message = read_frame(&mut receive, MAX_CONTROL_FRAME).await;
         let is_last = message.is_err();

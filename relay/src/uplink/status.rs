@@ -4,6 +4,7 @@ use std::fmt;
 
 use picket_common::config::ByteSize;
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::TransportKind;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -13,8 +14,8 @@ use tokio::sync::watch;
 pub struct UplinkStatus {
     /// Address of the aggregator, while one is connected.
     pub connected_to: Option<String>,
-    /// How it is connected: `quic`.
-    pub transport: Option<String>,
+    /// How it is connected: `quic` or `tcp`.
+    pub transport: Option<TransportKind>,
     /// When that connection was made, or lost; absent before the first.
     pub since: Option<Timestamp>,
     /// Batches sent and not yet answered.
@@ -63,10 +64,10 @@ impl StatusBoard {
         Self { status }
     }
 
-    pub(super) fn connected(&self, address: &str, now: Timestamp) {
+    pub(super) fn connected(&self, address: &str, transport: TransportKind, now: Timestamp) {
         self.status.send_modify(|status| {
             status.connected_to = Some(address.to_owned());
-            status.transport = Some("quic".to_owned());
+            status.transport = Some(transport);
             status.since = Some(now);
             status.last_error = None;
         });

@@ -10,7 +10,7 @@ use picket_common::ids::{EventId, ProjectId, PublicKey};
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::record::{Record, RecordHeader, RecordKind};
 use picket_common::wire::control::Window;
-use picket_common::wire::{FromAggregator, FromRelay, NackReason};
+use picket_common::wire::{CloseCode, FromAggregator, FromRelay, NackReason};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -20,17 +20,17 @@ use crate::identity_store::RelayIdentity;
 use crate::spool::{Committer, SpoolConfig};
 
 /// A relay's half: a spool, and an uplink that can be started on it.
-struct Relay {
-    directory: TempDir,
-    spool: Spool,
-    projects: Projects,
-    committer: Committer,
+pub(super) struct Relay {
+    pub(super) directory: TempDir,
+    pub(super) spool: Spool,
+    pub(super) projects: Projects,
+    pub(super) committer: Committer,
 }
 
-struct Running {
-    status: watch::Receiver<UplinkStatus>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+pub(super) struct Running {
+    pub(super) status: watch::Receiver<UplinkStatus>,
+    pub(super) stop: CancellationToken,
+    pub(super) task: JoinHandle<()>,
 }
 
 fn open(directory: &TempDir) -> (Spool, Committer) {
@@ -40,7 +40,7 @@ fn open(directory: &TempDir) -> (Spool, Committer) {
 }
 
 impl Relay {
-    async fn with_batches(count: u64) -> Self {
+    pub(super) async fn with_batches(count: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (spool, committer) = open(&directory);
         let projects = Projects::open(spool.clone()).unwrap();
@@ -52,7 +52,7 @@ impl Relay {
     }
 
     /// Each append is waited for, so each is a batch.
-    async fn append(&self, number: u64) {
+    pub(super) async fn append(&self, number: u64) {
         let header = RecordHeader {
             kind: RecordKind::Envelope,
             project_id: ProjectId::new(1),
@@ -65,7 +65,7 @@ impl Relay {
         self.spool.append(Record { header, body: format!("body {number}").into() }).await.unwrap();
     }
 
-    async fn restarted(self) -> Self {
+    pub(super) async fn restarted(self) -> Self {
         let Self { directory, spool, projects, committer } = self;
         drop((spool, projects));
         committer.close().await;
@@ -81,17 +81,22 @@ impl Relay {
         picket_common::identity::serial_of(&picket_common::identity::certificate_from_pem(&text).unwrap()).unwrap()
     }
 
-    fn start(&self, identity: RelayIdentity) -> Running {
+    pub(super) fn start(&self, identity: RelayIdentity) -> Running {
+        self.start_with(identity, UplinkConfig::default())
+    }
+
+    pub(super) fn start_with(&self, identity: RelayIdentity, config: UplinkConfig) -> Running {
         let config = UplinkConfig {
             backoff_min: Span::millis(1),
             backoff_max: Span::millis(20),
             statistics_interval: Span::millis(50),
-            ..UplinkConfig::default()
+            ..config
         };
         let (sender, status) = watch::channel(UplinkStatus::default());
         let stop = CancellationToken::new();
         let parts = UplinkParts {
             identity: LiveIdentity::new(identity, self.directory.path().to_owned()),
+            data_dir: self.directory.path().to_owned(),
             spool: self.spool.clone(),
             projects: self.projects.clone(),
             quotas: Quotas::default(),
@@ -104,18 +109,18 @@ impl Relay {
 }
 
 impl Running {
-    async fn until(&mut self, is_so: impl Fn(&UplinkStatus) -> bool) {
+    pub(super) async fn until(&mut self, is_so: impl Fn(&UplinkStatus) -> bool) {
         soon(self.status.wait_for(|status| is_so(status))).await.unwrap();
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.cancel();
         soon(self.task).await.unwrap();
     }
 }
 
 /// Waits until the spool holds so many records; acknowledgements show in the status.
-async fn until_spooled(relay: &Relay, running: &mut Running, records: u64) {
+pub(super) async fn until_spooled(relay: &Relay, running: &mut Running, records: u64) {
     let spool = relay.spool.clone();
     running.until(|_| spool.usage().records == records).await;
 }
@@ -155,7 +160,7 @@ async fn what_has_no_answer_is_sent_again_in_the_same_bytes_after_a_reconnect() 
     first.ack();
     until_spooled(&relay, &mut running, 1).await;
     aggregator.hello().await;
-    aggregator.hang_up(0, "the aggregator is restarting");
+    aggregator.hang_up(CloseCode::Done, "the aggregator is restarting");
     aggregator.hello().await;
     let again = aggregator.batch().await;
     assert_eq!((again.header.clone(), again.payload.clone()), unanswered);
@@ -318,7 +323,7 @@ async fn a_revoked_relay_waits_long_and_says_what_to_do() {
     let relay = Relay::with_batches(1).await;
     let mut running = relay.start(authority.relay(&[aggregator.address]));
     aggregator.hello().await;
-    aggregator.hang_up(picket_common::wire::CloseCode::NotAllowed.as_u32(), "this relay was revoked");
+    aggregator.hang_up(CloseCode::NotAllowed, "this relay was revoked");
     running
         .until(|status| {
             status.last_error.as_ref().is_some_and(|error| error.contains("revoked") && error.contains("join it anew"))

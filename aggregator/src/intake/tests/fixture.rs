@@ -8,6 +8,8 @@ use picket_common::identity;
 use picket_common::ids::{RelayId, Sequence, SpoolId};
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::mux::Mux;
+use picket_common::transport::{Connection, ConnectionLost, Patience, ReceiveStream, SendStream, TransportKind};
 use picket_common::wire::join::{JoinReply, JoinRequest, JoinToken};
 use picket_common::wire::{
     BatchHeader, BatchReply, FromAggregator, FromRelay, MAX_CONTROL_FRAME, MAX_SMALL_FRAME, PROTOCOL_VERSION,
@@ -15,10 +17,13 @@ use picket_common::wire::{
 };
 use prometheus_client::registry::Registry;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig};
+use quinn::{ClientConfig, Endpoint, TransportConfig};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
@@ -40,6 +45,8 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 pub(super) struct TestAggregator {
     pub(super) address: std::net::SocketAddr,
+    /// What relays connect by.
+    pub(super) transport: TransportKind,
     pub(super) fleet: Fleet,
     pub(super) journal: Journal,
     pub(super) projects: watch::Sender<Arc<ConfigSnapshot>>,
@@ -80,6 +87,7 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
     let server = tokio::spawn(server.run(shutdown.clone()));
     TestAggregator {
         address,
+        transport: TransportKind::Quic,
         fleet,
         journal,
         projects,
@@ -100,7 +108,7 @@ pub(super) struct Joined {
     key: rcgen::KeyPair,
 }
 
-pub(super) fn client(tls: rustls::ClientConfig) -> Endpoint {
+fn client(tls: rustls::ClientConfig) -> Endpoint {
     let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let mut transport = TransportConfig::default();
@@ -149,13 +157,12 @@ impl TestAggregator {
     }
 
     /// One attempt to join over the network.
-    pub(super) async fn try_join(&self, token: &JoinToken, key: &rcgen::KeyPair) -> Result<JoinReply, ConnectionError> {
-        let endpoint = client(identity::join_client_config(token.authority).unwrap());
-        let connection = soon(endpoint.connect(self.address, SERVER_NAME).unwrap()).await?;
+    pub(super) async fn try_join(&self, token: &JoinToken, key: &rcgen::KeyPair) -> Result<JoinReply, ConnectionLost> {
+        let connection = self.connect_as(identity::join_client_config(token.authority).unwrap()).await?;
         let request = join_request(token, key);
-        let (mut send, mut receive) = soon(connection.open_bi()).await?;
+        let (mut send, mut receive) = soon(connection.open()).await?;
         write_frame(&mut send, &request, MAX_SMALL_FRAME).await.unwrap();
-        send.finish().unwrap();
+        send.finish();
         match soon(read_frame(&mut receive, MAX_SMALL_FRAME)).await {
             Ok(reply) => Ok(reply),
             Err(_) => Err(soon(connection.closed()).await),
@@ -181,19 +188,31 @@ impl TestAggregator {
         Joined { relay_id: joined.relay_id, certificate_pem: joined.certificate_pem, authority_pem, key }
     }
 
-    pub(super) async fn connect(&self, joined: &Joined) -> Result<Connection, ConnectionError> {
+    pub(super) async fn connect(&self, joined: &Joined) -> Result<Connection, ConnectionLost> {
         let tls = identity::link_client_config(
             [identity::certificate_from_pem(&joined.authority_pem).unwrap()],
             identity::certificate_from_pem(&joined.certificate_pem).unwrap(),
             identity::key_from_pem(&joined.key.serialize_pem()).unwrap(),
         );
-        soon(client(tls.unwrap()).connect(self.address, SERVER_NAME).unwrap()).await
+        self.connect_as(tls.unwrap()).await
+    }
+
+    pub(super) async fn connect_as(&self, tls: rustls::ClientConfig) -> Result<Connection, ConnectionLost> {
+        if self.transport == TransportKind::Quic {
+            let connection = soon(client(tls).connect(self.address, SERVER_NAME).unwrap()).await?;
+            return Ok(Connection::Quic(connection));
+        }
+        let stream = soon(TcpStream::connect(self.address)).await?;
+        let name = SERVER_NAME.try_into().unwrap();
+        let stream = soon(TlsConnector::from(Arc::new(tls)).connect(name, stream)).await?;
+        let patience = Patience { idle: DEADLINE, keep_alive: DEADLINE / 4, farewell: DEADLINE };
+        Ok(Connection::Tcp(Mux::client(stream.into(), self.address, patience)))
     }
 
     /// Connects and says hello.
     pub(super) async fn session(&self, joined: &Joined, spool_id: SpoolId) -> RelaySession {
         let connection = self.connect(joined).await.unwrap();
-        let (mut send, receive) = soon(connection.open_bi()).await.unwrap();
+        let (mut send, receive) = soon(connection.open()).await.unwrap();
         let hello =
             FromRelay::Hello { protocol: PROTOCOL_VERSION, version: "0.1.0".to_owned(), spool_id, config_revision: 0 };
         write_frame(&mut send, &hello, MAX_SMALL_FRAME).await.unwrap();
@@ -209,17 +228,16 @@ impl TestAggregator {
 pub(super) struct RelaySession {
     pub(super) connection: Connection,
     pub(super) send: SendStream,
-    pub(super) receive: RecvStream,
+    pub(super) receive: ReceiveStream,
     pub(super) spool_id: SpoolId,
 }
 
 impl RelaySession {
-    /// The next control message.
-    /// The next message that is not about quotas: those come whenever the number of relays changes.
+    /// The next message that is not about quotas, which come whenever the number of relays changes, nor the list of aggregators.
     pub(super) async fn hear(&mut self) -> FromAggregator {
         loop {
             match soon(read_frame(&mut self.receive, MAX_CONTROL_FRAME)).await.unwrap() {
-                FromAggregator::QuotaShares { .. } => {}
+                FromAggregator::QuotaShares { .. } | FromAggregator::Aggregators { .. } => {}
                 message => return message,
             }
         }
@@ -249,31 +267,29 @@ impl RelaySession {
     }
 
     pub(super) async fn send_batch(&self, header: &BatchHeader, payload: &[u8]) -> BatchReply {
-        let (mut send, mut receive) = soon(self.connection.open_bi()).await.unwrap();
+        let (mut send, mut receive) = soon(self.connection.open()).await.unwrap();
         write_frame(&mut send, header, MAX_SMALL_FRAME).await.unwrap();
         // The aggregator may stop reading a batch that it has refused already.
         let _ = send.write_all(payload).await;
-        let _ = send.finish();
+        send.finish();
         soon(read_frame(&mut receive, MAX_SMALL_FRAME)).await.unwrap()
     }
 
     /// Waits until the aggregator closes the connection.
-    pub(super) async fn closed(&self) -> (u64, String) {
+    pub(super) async fn closed(&self) -> (u32, String) {
         closed(&self.connection).await
     }
 }
 
-pub(super) async fn closed(connection: &Connection) -> (u64, String) {
+pub(super) async fn closed(connection: &Connection) -> (u32, String) {
     match soon(connection.closed()).await {
-        ConnectionError::ApplicationClosed(close) => {
-            (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
-        }
+        ConnectionLost::Closed { code, reason } => (code, reason),
         other => panic!("closed otherwise: {other}"),
     }
 }
 
-pub(super) fn code(code: CloseCode) -> u64 {
-    code as u64
+pub(super) const fn code(code: CloseCode) -> u32 {
+    code.as_u32()
 }
 
 pub(super) fn spool(byte: u8) -> SpoolId {

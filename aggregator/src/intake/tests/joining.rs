@@ -1,9 +1,9 @@
 use picket_common::identity::{self, Fingerprint};
+use picket_common::transport::ConnectionLost;
+use picket_common::wire::ALPN_LINK;
 use picket_common::wire::join::{JoinReply, JoinToken};
-use picket_common::wire::{ALPN_LINK, SERVER_NAME};
-use quinn::ConnectionError;
 
-use super::fixture::{client, closed, code, soon, start};
+use super::fixture::{closed, code, start};
 use picket_common::wire::CloseCode;
 
 fn key() -> rcgen::KeyPair {
@@ -43,7 +43,7 @@ async fn a_relay_does_not_talk_to_a_server_whose_authority_is_not_the_tokens() {
     let aggregator = start().await;
     let token = JoinToken { authority: Fingerprint::from_bytes([9; 32]), ..aggregator.token().await };
     let joined = aggregator.try_join(&token, &key()).await;
-    assert!(matches!(joined, Err(ConnectionError::TransportError(_))), "{joined:?}");
+    assert!(matches!(joined, Err(ConnectionLost::Untrusted(_))), "{joined:?}");
     assert!(aggregator.fleet.list().await.unwrap().is_empty());
 }
 
@@ -60,9 +60,7 @@ async fn guessing_secrets_is_slowed_down() {
         }
         assert!(refused < 100, "nothing limits it");
     };
-    assert!(
-        matches!(stopped, ConnectionError::ApplicationClosed(close) if close.error_code.into_inner() == code(CloseCode::Overloaded))
-    );
+    assert!(matches!(stopped, ConnectionLost::Closed { code: found, .. } if found == code(CloseCode::Overloaded)));
 }
 
 #[tokio::test]
@@ -70,7 +68,7 @@ async fn nobody_gets_on_the_link_without_a_certificate() {
     let aggregator = start().await;
     let mut tls = identity::join_client_config(aggregator.token().await.authority).unwrap();
     tls.alpn_protocols = vec![ALPN_LINK.to_vec()];
-    let connection = soon(client(tls).connect(aggregator.address, SERVER_NAME).unwrap()).await.unwrap();
+    let connection = aggregator.connect_as(tls).await.unwrap();
     let (closed_with, reason) = closed(&connection).await;
     assert_eq!(closed_with, code(CloseCode::NoIdentity), "{reason}");
 }

@@ -1,7 +1,8 @@
-//! Intake with real QUIC clients on loopback.
+//! Intake with real clients on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod batches;
 mod fixture;
 mod joining;
 mod sessions;
+mod tcp;

@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
+use picket_common::transport::ConnectionLost;
 use picket_common::wire::control::RelayStatistics;
 use picket_common::wire::{BatchReply, FromAggregator, FromRelay};
-use quinn::ConnectionError;
 
 use super::fixture::{Joined, TestAggregator, closed, code, soon, spool, start};
 use crate::fleet::{Authorities, Fleet};
@@ -122,12 +122,12 @@ async fn a_relay_renews_its_certificate_over_its_connection_and_connects_with_th
 }
 
 /// rustls refuses the certificate, so the connection ends in a TLS alert; the client may believe to be connected before.
-async fn assert_refused_by_tls(aggregator: &TestAggregator, joined: &Joined) {
+pub(super) async fn assert_refused_by_tls(aggregator: &TestAggregator, joined: &Joined) {
     let ended = match aggregator.connect(joined).await {
         Ok(connection) => soon(connection.closed()).await,
         Err(error) => error,
     };
-    assert!(matches!(ended, ConnectionError::ConnectionClosed(_)), "{ended:?}");
+    assert!(matches!(ended, ConnectionLost::Refused(_) | ConnectionLost::RefusedForTime), "{ended:?}");
     assert_eq!(aggregator.live.count(), 0);
 }
 
@@ -188,7 +188,7 @@ async fn live_relays_show_who_is_connected_and_how_they_fare() {
     let live = shown(&aggregator);
     assert_eq!((live.relay_id, live.name.as_str(), live.version.as_str()), (joined.relay_id, "test-host", "0.1.0"));
     assert_eq!(live.statistics.unwrap().1, statistics());
-    relay.connection.close(0_u32.into(), b"");
+    relay.connection.close(CloseCode::Done, "");
     until(|| aggregator.live.count() == 0).await;
 }
 
@@ -196,7 +196,7 @@ async fn live_relays_show_who_is_connected_and_how_they_fare() {
 async fn the_first_message_must_be_hello() {
     let aggregator = start().await;
     let connection = aggregator.connect(&aggregator.join().await).await.unwrap();
-    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    let (mut send, _receive) = connection.open().await.unwrap();
     let message = FromRelay::Statistics(statistics());
     picket_common::wire::write_frame(&mut send, &message, 1000).await.unwrap();
     assert_eq!(closed(&connection).await.0, code(CloseCode::Protocol));
