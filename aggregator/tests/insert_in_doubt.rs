@@ -39,7 +39,8 @@ fn block() -> Block {
         reason: String::new(),
         quantity: 6,
     }];
-    Block { events, payloads, outcomes, made_in_hour: MADE_IN_HOUR }
+    let records = (0..).take(events.len()).collect();
+    Block { events, payloads, records, outcomes, made_in_hour: MADE_IN_HOUR }
 }
 
 async fn count(store: &EventsStore, query: &str) -> u64 {

@@ -186,6 +186,12 @@ impl RecordReader {
         Self { rest: batch }
     }
 
+    /// What is not read yet.
+    #[must_use]
+    pub fn unread(&self) -> Bytes {
+        self.rest.clone()
+    }
+
     fn take(&mut self, bound: Option<usize>) -> Result<Bytes, RecordError> {
         if self.rest.len() < 4 {
             return Err(RecordError::Truncated { needed: 4, available: self.rest.len() });

@@ -34,6 +34,7 @@ pub mod clickhouse_server;
 pub mod encode;
 pub mod event;
 pub mod executable;
+pub mod faulty_clickhouse;
 pub mod http;
 pub mod ingest;
 pub mod installation;

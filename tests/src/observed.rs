@@ -87,6 +87,28 @@ impl Observed {
         Some(serde_json::from_slice(&json).expect("a stored event is JSON"))
     }
 
+    /// Runs a query at its ClickHouse server.
+    #[must_use]
+    #[track_caller]
+    pub fn query(&self, sql: &str) -> Vec<Vec<String>> {
+        self.server.query(sql)
+    }
+
+    /// How many events are stored, and how many payloads. Each id is there once.
+    ///
+    /// # Panics
+    /// If one is there more often, or the two tables have others.
+    #[must_use]
+    #[track_caller]
+    pub fn stored(&self) -> (u64, u64) {
+        let count = |table: &str| {
+            let rows = self.server.query(&format!("SELECT count(), uniqExact(event_id) FROM {DATABASE}.{table}"));
+            assert_eq!(rows[0][0], rows[0][1], "an event is more than once in {table}");
+            rows[0][0].parse().expect("a count")
+        };
+        (count("events"), count("event_payloads"))
+    }
+
     /// Waits until an event is stored, and returns it.
     #[track_caller]
     pub fn wait_for_event(&self, id: EventId, within: Duration) -> Value {

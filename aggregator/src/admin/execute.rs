@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use picket_common::timestamp::Timestamp;
 
-use super::{IssueWithEvent, RelayEntry, Reply, Request};
+use super::{IssueWithEvent, RelayEntry, Reply, Request, dead_letters};
 use crate::accounts::random_password;
 use crate::config::AggregatorConfig;
 use crate::fleet::Revocation;
 use crate::intake::LiveRelays;
 use crate::issues::IssueId;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 use crate::process::group::group;
 use crate::query::{IssueSummary, Query};
 use crate::status::Status;
@@ -94,8 +94,17 @@ async fn try_execute(context: &AdminContext, request: Request, now: Timestamp) -
                 registry.accounts.create_token(&label, &scopes, &config.organisation, &config.public_url, now).await?;
             Reply::Token { token }
         }
+        Request::ListDeadLetters => dead_letters::list(journal(context)?).await?,
+        Request::ShowDeadLetter { id } => dead_letters::show(journal(context)?, id).await?,
+        Request::ReplayDeadLetters(chosen) => dead_letters::replay(journal(context)?, chosen).await?,
+        Request::DropDeadLetters(chosen) => dead_letters::forget(journal(context)?, chosen).await?,
         Request::Status => Reply::Status(status(context).await?),
     })
+}
+
+/// Open wherever [`Request::needs_journal`] says so.
+fn journal(context: &AdminContext) -> Result<&Journal, JournalError> {
+    context.journal.as_ref().ok_or(JournalError::State("place: it is not open"))
 }
 
 fn no_events() -> Reply {

@@ -7,6 +7,7 @@
 //!
 //! The socket lies in the data directory, which only its owner may enter; whoever reaches it is the operator.
 
+mod dead_letters;
 mod execute;
 pub mod socket;
 
@@ -21,6 +22,7 @@ use serde_json::Value;
 pub use execute::{AdminContext, execute};
 
 use crate::fleet::{AuthorityReport, Retirement};
+use crate::journal::{DeadLetter, DeadLetterTotals};
 use crate::projects::{KeyState, Project, ProjectKey};
 use crate::query::{IssueFilter, IssuePage, IssueSummary};
 use crate::status::Status;
@@ -113,8 +115,29 @@ pub enum Request {
         /// What it may do.
         scopes: Vec<String>,
     },
+    /// The dead letters.
+    ListDeadLetters,
+    /// One dead letter with what it holds.
+    ShowDeadLetter {
+        /// Its id.
+        id: u64,
+    },
+    /// Appends dead letters to the journal again.
+    ReplayDeadLetters(Chosen),
+    /// Forgets dead letters.
+    DropDeadLetters(Chosen),
     /// How things stand.
     Status,
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chosen {
+    /// This one.
+    One(u64),
+    /// All that there are.
+    All,
 }
 
 impl Request {
@@ -127,7 +150,14 @@ impl Request {
     /// Whether the answer is about the journal.
     #[must_use]
     pub const fn needs_journal(&self) -> bool {
-        matches!(self, Self::Status)
+        matches!(
+            self,
+            Self::Status
+                | Self::ListDeadLetters
+                | Self::ShowDeadLetter { .. }
+                | Self::ReplayDeadLetters(_)
+                | Self::DropDeadLetters(_)
+        )
     }
 }
 
@@ -179,6 +209,19 @@ pub enum Reply {
         /// The token; shown once.
         token: String,
     },
+    /// The newest dead letters, and how many there are in all.
+    DeadLetters {
+        /// In order of their ids; not all where there are very many.
+        letters: Vec<DeadLetter>,
+        /// All of them.
+        totals: DeadLetterTotals,
+    },
+    /// A dead letter.
+    DeadLetter(Box<ShownDeadLetter>),
+    /// So many dead letters are in the journal again.
+    Replayed(u64),
+    /// So many dead letters are forgotten.
+    Dropped(u64),
     /// How things stand.
     Status(Status),
     /// It could not be done.
@@ -186,6 +229,16 @@ pub enum Reply {
         /// Why, and what to do.
         detail: String,
     },
+}
+
+/// A dead letter with what it holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShownDeadLetter {
+    /// The letter.
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+    /// Its bytes as text, cut where they are very many.
+    pub text: String,
 }
 
 /// A relay in a list.

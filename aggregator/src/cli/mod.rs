@@ -3,6 +3,7 @@
 //! Answers go to stdout, everything else to stderr; a failure's reason is on stderr and in a non-zero exit code.
 
 mod command;
+mod dead_letter;
 mod init;
 mod issue_text;
 mod output;
@@ -21,7 +22,7 @@ use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
 
 use crate::accounts::check_login_name;
-use crate::admin::Request;
+use crate::admin::{Chosen, Request};
 use crate::config::{AggregatorConfig, ENV_PREFIX, STANDARD_FILE};
 use crate::fleet::Retirement;
 use crate::projects::KeyState;
@@ -85,6 +86,9 @@ enum Command {
     /// Tokens for the API and sentry-cli
     #[command(subcommand)]
     Token(TokenCommand),
+    /// What could not be read, decoded or inserted: list, show, replay, drop
+    #[command(subcommand)]
+    DeadLetter(DeadLetterCommand),
     /// Read the configuration, say what is wrong with it, and exit with 78 if anything is
     CheckConfig,
     /// How things stand
@@ -210,6 +214,38 @@ enum IssuesCommand {
         #[arg(long)]
         explain: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum DeadLetterCommand {
+    /// All dead letters, oldest first
+    List,
+    /// One dead letter, why it was set aside and what it holds
+    Show {
+        /// Its id, as `dead-letter list` shows it
+        id: u64,
+    },
+    /// Process again what was set aside
+    Replay(WhichDeadLetters),
+    /// Forget what was set aside
+    Drop(WhichDeadLetters),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct WhichDeadLetters {
+    /// Its id, as `dead-letter list` shows it
+    id: Option<u64>,
+    /// All that there are
+    #[arg(long)]
+    all: bool,
+}
+
+impl WhichDeadLetters {
+    /// clap takes exactly one of the two.
+    fn chosen(&self) -> Chosen {
+        self.id.map_or(Chosen::All, Chosen::One)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -344,6 +380,10 @@ async fn run(cli: Cli, config: AggregatorConfig) -> anyhow::Result<()> {
             Request::CreateUser { email, password }
         }
         Command::Token(TokenCommand::Create { scopes, label }) => Request::CreateToken { label, scopes },
+        Command::DeadLetter(DeadLetterCommand::List) => Request::ListDeadLetters,
+        Command::DeadLetter(DeadLetterCommand::Show { id }) => Request::ShowDeadLetter { id },
+        Command::DeadLetter(DeadLetterCommand::Replay(which)) => Request::ReplayDeadLetters(which.chosen()),
+        Command::DeadLetter(DeadLetterCommand::Drop(which)) => Request::DropDeadLetters(which.chosen()),
         Command::Status => Request::Status,
     };
     let reply = command::ask(&config, request).await?;

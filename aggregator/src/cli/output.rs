@@ -15,6 +15,7 @@ use crate::projects::Project;
 use crate::query::IssueSummary;
 use crate::status::Status;
 
+use super::dead_letter;
 use super::issue_text::{issue_text, one_line};
 use super::project;
 
@@ -83,6 +84,16 @@ pub(super) fn reply(reply: Reply, json: bool, now: Timestamp) -> anyhow::Result<
         Reply::Revoked { id, already: false } => {
             Ok(writeln!(out, "relay {id} is revoked; its connections are closed")?)
         }
+        Reply::DeadLetters { letters, totals } if json => {
+            print_json(&mut out, &dead_letter::list_json(&letters, totals))
+        }
+        Reply::DeadLetters { letters, totals } => Ok(dead_letter::print_list(&mut out, &letters, totals)?),
+        Reply::DeadLetter(shown) if json => print_json(&mut out, &dead_letter::shown_json(&shown)),
+        Reply::DeadLetter(shown) => Ok(dead_letter::print(&mut out, &shown)?),
+        Reply::Replayed(count) if json => print_json(&mut out, &json!({ "replayed": count })),
+        Reply::Replayed(count) => Ok(writeln!(out, "{count} dead letters are processed again")?),
+        Reply::Dropped(count) if json => print_json(&mut out, &json!({ "dropped": count })),
+        Reply::Dropped(count) => Ok(writeln!(out, "{count} dead letters are forgotten")?),
         Reply::User { email, password } if json => {
             print_json(&mut out, &json!({ "email": email, "password": password }))
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use picket_common::config::InvalidValue;
+use picket_common::config::{InvalidValue, Span};
 use serde::{Deserialize, Serialize};
 
 /// The value of `url` that means the engine inside this process.
@@ -22,6 +22,8 @@ pub struct ClickHouseConfig {
     pub database: String,
     /// Path of libchdb for the embedded engine; empty to look in the standard places.
     pub library: PathBuf,
+    /// Longest time one insert may take before it counts as in doubt and is repeated.
+    pub insert_timeout: Span,
 }
 
 impl Default for ClickHouseConfig {
@@ -32,6 +34,7 @@ impl Default for ClickHouseConfig {
             password: String::new(),
             database: "picket".to_owned(),
             library: PathBuf::new(),
+            insert_timeout: Span::secs(120),
         }
     }
 }
@@ -50,6 +53,9 @@ impl ClickHouseConfig {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if self.database.is_empty() || !self.database.bytes().all(is_name) {
             return Err(InvalidValue::new("clickhouse.database", "expected letters, digits and underscores"));
+        }
+        if self.insert_timeout < Span::secs(1) || self.insert_timeout > Span::secs(3600) {
+            return Err(InvalidValue::new("clickhouse.insert_timeout", "must be between 1s and 3600s"));
         }
         Ok(())
     }

@@ -6,14 +6,18 @@
 //! after the repetition the rows are looked for, and what is missing is added under a token of its own:
 //!
 //! ```text
-//! insert under the plan's tokens ▸ rows missing? insert them anew ▸ hours that disagree with the events? count them anew
+//! rows missing? insert them under the plan's tokens ▸ still missing? insert them anew ▸ hours that disagree? count them anew
 //! ```
+//!
+//! It asks before it inserts, because a token protects only as long as ClickHouse remembers it: other writers may have inserted
+//! more blocks than the window since. An insert that is still on its way has the plan's token, as the repetition has.
 //!
 //! Each step may itself be cut off and repeated, and has limited time. Only plans in doubt come here: it reads the ids of a
 //! partition. Rows of `outcomes` are added up, so there each plan has a stamp to look for ([`OutcomeRow::stamp`]), for as long as
 //! stamps are kept.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -65,12 +69,59 @@ impl EventsStore {
     /// # Errors
     /// [`EventsError`]; to be repeated then.
     pub async fn insert_in_doubt(&self, plan: Uuid, block: &Block, now: Timestamp) -> Result<(), EventsError> {
-        self.insert(plan, block).await?;
-        for table in ["event_payloads", "events"] {
-            self.add_missing(plan, table, block, now).await?;
+        self.insert_lacking(plan, &plan.to_string(), block, &all_of(block), now).await?;
+        self.finish_in_doubt(plan, block, now).await
+    }
+
+    /// Inserts the rows of those events whose records are in `records`, where the tables lack them; returns how many events that
+    /// are. For a plan that is carried out in parts: a whole that was refused may be stored in some tables and partitions.
+    ///
+    /// # Errors
+    /// [`EventsError`]; to be repeated then, or cut in smaller parts.
+    pub async fn insert_part(
+        &self,
+        plan: Uuid,
+        records: Range<u64>,
+        block: &Block,
+        now: Timestamp,
+    ) -> Result<usize, EventsError> {
+        let token = format!("{plan}/{}-{}", records.start, records.end);
+        let is_in_part = |position: &usize| block.records.get(*position).is_some_and(|record| records.contains(record));
+        let positions: Vec<_> = all_of(block).into_iter().filter(is_in_part).collect();
+        self.insert_lacking(plan, &token, block, &positions, now).await?;
+        Ok(positions.len())
+    }
+
+    /// After the rows of a plan whose block may be stored in part: its outcomes, and the counts of hours that disagree.
+    ///
+    /// # Errors
+    /// [`EventsError`]; to be repeated then.
+    pub async fn finish_in_doubt(&self, plan: Uuid, block: &Block, now: Timestamp) -> Result<(), EventsError> {
+        if block.outcomes.is_empty() || !within(LOOK_TIMEOUT, self.has_stamp(plan, block)).await? {
+            self.insert_outcomes(&plan.to_string(), plan, block).await?;
+            self.add_missing_outcomes(plan, block, now).await?;
         }
-        self.add_missing_outcomes(plan, block, now).await?;
         within(RECOUNT_TIMEOUT, self.recount_hours(plan, block, now)).await
+    }
+
+    /// Inserts what the tables lack of some of the block's events under `token`. Asks first: a token that ClickHouse has
+    /// forgotten, because more blocks than its window came in between, would let the rows in a second time.
+    async fn insert_lacking(
+        &self,
+        plan: Uuid,
+        token: &str,
+        block: &Block,
+        positions: &[usize],
+        now: Timestamp,
+    ) -> Result<(), EventsError> {
+        for table in ["event_payloads", "events"] {
+            let missing = within(LOOK_TIMEOUT, self.missing(table, block, positions, now)).await?;
+            let lacking: Vec<_> =
+                positions.iter().copied().filter(|&at| missing.contains(&key_at(block, at))).collect();
+            self.insert_positions(token, table, block, &lacking).await?;
+            self.add_missing(plan, table, block, positions, now).await?;
+        }
+        Ok(())
     }
 
     /// Adds the rows that a table lacks although their token is known, under a second token.
@@ -79,18 +130,19 @@ impl EventsStore {
         plan: Uuid,
         table: &'static str,
         block: &Block,
+        positions: &[usize],
         now: Timestamp,
     ) -> Result<(), EventsError> {
-        if within(LOOK_TIMEOUT, self.missing(table, block, now)).await?.is_empty() {
+        if within(LOOK_TIMEOUT, self.missing(table, block, positions, now)).await?.is_empty() {
             return Ok(());
         }
         tokio::time::sleep(SETTLE).await;
-        let missing = within(LOOK_TIMEOUT, self.missing(table, block, now)).await?;
+        let missing = within(LOOK_TIMEOUT, self.missing(table, block, positions, now)).await?;
         if missing.is_empty() {
             return Ok(());
         }
         warn!(%plan, table, rows = missing.len(), "an interrupted insert left its token without its rows, adding them");
-        let positions: Vec<_> = (0..block.events.len()).filter(|&at| missing.contains(&key_at(block, at))).collect();
+        let positions: Vec<_> = positions.iter().copied().filter(|&at| missing.contains(&key_at(block, at))).collect();
         self.insert_positions(&self.second_token(plan), table, block, &positions).await?;
         self.second_tokens.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -134,12 +186,19 @@ impl EventsStore {
         format!("{plan}/{}-{turn}", self.instance)
     }
 
-    /// The events of the block that a table lacks. Those past their retention are meant to be gone.
-    async fn missing(&self, table: &str, block: &Block, now: Timestamp) -> Result<HashSet<(u64, Uuid)>, EventsError> {
+    /// Those of some of the block's events that a table lacks. Those past their retention are meant to be gone.
+    async fn missing(
+        &self,
+        table: &str,
+        block: &Block,
+        positions: &[usize],
+        now: Timestamp,
+    ) -> Result<HashSet<(u64, Uuid)>, EventsError> {
         let is_kept =
             |at: &usize| block.events.get(*at).is_some_and(|event| expiry(event, event.received_at) > now.as_i64());
-        let mut missing: HashSet<_> = (0..block.events.len()).filter(is_kept).map(|at| key_at(block, at)).collect();
-        for events in block.events.chunks(CHUNK) {
+        let mut missing: HashSet<_> = positions.iter().copied().filter(is_kept).map(|at| key_at(block, at)).collect();
+        for positions in positions.chunks(CHUNK) {
+            let events: Vec<_> = positions.iter().filter_map(|&at| block.events.get(at)).collect();
             let ids: Vec<String> = events.iter().map(|event| event.event_id.to_string()).collect();
             let received = || events.iter().map(|event| event.received_at);
             let found: Vec<Found> = self
@@ -224,6 +283,10 @@ const COUNT_HOURS: &str = "INSERT INTO issue_hourly
         uniqState(if(user = '', NULL, cityHash64(user))), min(timestamp), max(timestamp)
     FROM events WHERE (project_id, issue_id, toUnixTimestamp(toStartOfHour(toDateTime(timestamp, 'UTC')))) IN ({hours})
     GROUP BY project_id, issue_id, hour";
+
+fn all_of(block: &Block) -> Vec<usize> {
+    (0..block.events.len()).collect()
+}
 
 fn key_at(block: &Block, position: usize) -> (u64, Uuid) {
     block.events.get(position).map(|event| (event.project_id, event.event_id)).unwrap_or_default()

@@ -6,7 +6,6 @@
 //! switched off: they are on by default and not deduplicated.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use clickhouse::{Client, Row, RowOwned, RowWrite};
 use serde::Serialize;
@@ -15,9 +14,6 @@ use uuid::Uuid;
 use super::row::{EventRow, OutcomeRow, PayloadRow};
 use super::{EventsError, EventsStore, within};
 
-/// Longest time one insert may take before it counts as in doubt.
-const INSERT_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// Rows of one plan. Order is part of the block, so it must be the same at each try.
 #[derive(Debug, Default)]
 pub struct Block {
@@ -25,6 +21,8 @@ pub struct Block {
     pub events: Vec<EventRow>,
     /// The JSON of each event, in the same order.
     pub payloads: Vec<bytes::Bytes>,
+    /// The place of each event's record in its plan, in the same order: ascending.
+    pub records: Vec<u64>,
     /// Rows of `outcomes`, sorted.
     pub outcomes: Vec<OutcomeRow>,
     /// The hour in which the plan was made, in seconds since the epoch: what its stamp is kept by.
@@ -54,7 +52,7 @@ impl EventsStore {
         let client = self.with_token(token, "outcomes", "all");
         let stamp = OutcomeRow::stamp(plan, block.made_in_hour);
         let rows = block.outcomes.iter().chain([&stamp]);
-        within(INSERT_TIMEOUT, insert_rows(&client, "outcomes", rows)).await
+        within(self.insert_timeout, insert_rows(&client, "outcomes", rows)).await
     }
 
     /// Inserts some of the block's events into one of the two tables, each partition as one block under `token`.
@@ -74,7 +72,7 @@ impl EventsStore {
                 let rows = positions.iter().filter_map(|&position| block.events.get(position));
                 insert_rows(&client, table, rows).await
             };
-            within(INSERT_TIMEOUT, insert).await?;
+            within(self.insert_timeout, insert).await?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod embedded;
 mod in_doubt;
 pub mod insert;
 mod migration;
+mod refusal;
 pub mod row;
 
 use std::path::Path;
@@ -76,6 +77,19 @@ impl EventsError {
     fn insert(table: &str) -> impl Fn(clickhouse::error::Error) -> Self {
         move |source| Self::Insert { table: table.to_owned(), source }
     }
+
+    /// Whether the rows are at fault, so that the same block will be refused for ever. Everything else may pass: connections,
+    /// time, memory, disk, too many parts, a schema that is being changed.
+    #[must_use]
+    pub fn is_refusal_of_data(&self) -> bool {
+        match self {
+            // Outcomes are counts that we make; nobody's event can be at fault.
+            Self::Insert { table, source: clickhouse::error::Error::BadResponse(said) } => {
+                table != "outcomes" && refusal::is_of_data(said)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// An open events store with the current schema.
@@ -86,6 +100,7 @@ pub struct EventsStore {
     /// Tells this process's second tokens from those of others; see `in_doubt`.
     instance: Uuid,
     second_tokens: AtomicU64,
+    insert_timeout: Duration,
 }
 
 impl EventsStore {
@@ -111,7 +126,8 @@ impl EventsStore {
             .with_setting("insert_deduplicate", "1")
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
         within(MIGRATION_TIMEOUT, migration::run(&client)).await?;
-        Ok(Self { client, engine, instance: Uuid::new_v4(), second_tokens: AtomicU64::new(0) })
+        let insert_timeout = config.insert_timeout.get();
+        Ok(Self { client, engine, instance: Uuid::new_v4(), second_tokens: AtomicU64::new(0), insert_timeout })
     }
 
     /// A client for queries.

@@ -26,9 +26,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
+use super::dead_letter::{ReplayError, ReplayRequest};
+use super::entry::Source;
 use super::store::{SpoolOnDisk, Transaction};
 use super::stored_ranges::{Coverage, NoteError, SpoolRanges};
-use super::{AppendError, Appended, JournalError, JournalPosition, Shared, entry};
+use super::{AppendError, Appended, JournalError, JournalPosition, Shared, entry, lock};
 
 /// Requests that may wait. Their payloads are bounded by intake's budget for bytes in flight, not here.
 pub(super) const QUEUE_LENGTH: usize = 1024;
@@ -41,6 +43,8 @@ const MAX_GROUP_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) enum Request {
     Append(AppendRequest),
+    /// Append a dead letter again, in a commit of its own: an operator does it, now and then.
+    Replay(ReplayRequest),
     /// Finish what is queued, then end.
     Stop,
 }
@@ -118,22 +122,31 @@ fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>) {
 
 fn commit_until_stopped(shared: &Shared, requests: &mut mpsc::Receiver<Request>) {
     while let Some(request) = requests.blocking_recv() {
-        let (group, stop) = collect(request, requests);
+        let Collected { group, replays, stop } = collect(request, requests);
         if stop {
             requests.close();
         }
         commit_group(shared, group);
+        for ReplayRequest { id, reply } in replays {
+            // The asker may have gone; the dead letter is in the journal all the same.
+            let _ = reply.send(replay(shared, id));
+        }
     }
 }
 
 /// Takes what waits, without waiting for more: the next group gathers while this one syncs.
-fn collect(first: Request, requests: &mut mpsc::Receiver<Request>) -> (Vec<AppendRequest>, bool) {
-    let mut group = Vec::new();
+fn collect(first: Request, requests: &mut mpsc::Receiver<Request>) -> Collected {
+    let mut collected = Collected::default();
+    let Collected { group, replays, stop } = &mut collected;
     let mut bytes = 0;
     let mut next = Some(first);
     while let Some(request) = next {
         match request {
-            Request::Stop => return (group, true),
+            Request::Stop => {
+                *stop = true;
+                break;
+            }
+            Request::Replay(replay) => replays.push(replay),
             Request::Append(append) => {
                 bytes += append.payload.len();
                 group.push(append);
@@ -142,7 +155,39 @@ fn collect(first: Request, requests: &mut mpsc::Receiver<Request>) -> (Vec<Appen
         let full = group.len() >= MAX_GROUP_BATCHES || bytes >= MAX_GROUP_BYTES;
         next = if full { None } else { requests.try_recv().ok() };
     }
-    (group, false)
+    collected
+}
+
+/// What one round is about; at most the queue's length and one.
+#[derive(Default)]
+struct Collected {
+    group: Vec<AppendRequest>,
+    replays: Vec<ReplayRequest>,
+    stop: bool,
+}
+
+/// Appends what a dead letter holds and forgets it, in one synced transaction. Its sequences are noted already.
+fn replay(shared: &Shared, id: u64) -> Result<JournalPosition, ReplayError> {
+    // Also against a drop, or an eviction, of the same letter.
+    let _writing = lock(&shared.state_writes);
+    let (letter, bytes) = shared.store.dead_letter(id)?.ok_or(ReplayError::NotFound(id))?;
+    let (header, payload) = letter.batch(&bytes)?;
+    let size = payload.len() as u64;
+    if shared.backlog().bytes + size > shared.max_bytes {
+        return Err(ReplayError::Full);
+    }
+    let value = entry::encode(Source::DeadLetter, shared.appended_bytes(), &header, &payload)
+        .map_err(|_| JournalError::State("dead letters"))?;
+    let position = shared.reserved_end();
+    let mut transaction = Transaction::default();
+    shared.store.put_entry(&mut transaction, position, &value)?;
+    shared.store.put_deleted_dead_letter(&mut transaction, id)?;
+    shared.reserve(position.next());
+    shared.store.commit(transaction)?;
+    shared.publish(position.next(), size);
+    shared.forget_dead_letter(&letter);
+    shared.metrics.dead_letters_replayed.inc();
+    Ok(position)
 }
 
 fn commit_group(shared: &Shared, group: Vec<AppendRequest>) {
@@ -221,7 +266,7 @@ impl<'a> Round<'a> {
             return Err(AppendError::Full);
         }
         let stored_before = self.shared.appended_bytes() + self.bytes;
-        let value = entry::encode(stored_before, header, &request.payload)
+        let value = entry::encode(Source::Relay, stored_before, header, &request.payload)
             .map_err(|error| AppendError::Failed(error.to_string()))?;
         // Before the entry goes into the transaction, which can't be taken back from it.
         ranges.note(header.first, header.last).map_err(|error| match error {

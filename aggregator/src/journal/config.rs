@@ -13,11 +13,17 @@ pub struct JournalConfig {
     pub max_bytes: ByteSize,
     /// Size of RocksDB's write buffer for batches; up to two of them are in memory.
     pub write_buffer: ByteSize,
+    /// Most bytes of dead letters: what could not be read, decoded or inserted. Beyond it the oldest go.
+    pub dead_letter_max_bytes: ByteSize,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        Self { max_bytes: ByteSize::gib(20), write_buffer: ByteSize::mib(32) }
+        Self {
+            max_bytes: ByteSize::gib(20),
+            write_buffer: ByteSize::mib(32),
+            dead_letter_max_bytes: ByteSize::mib(256),
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! One journal entry as bytes: the batch as it came, with what is needed to check it when it is read back.
 //!
 //! ```text
-//! value := version: u8 = 1
+//! value := version: u8 = 1, or 2 where it was a dead letter before
 //!        | stored before: u64 LE      bytes of payload appended before this entry, for the backlog's size
 //!        | header length: u32 LE
-//!        | header CRC-32C: u32 LE     over the 8 + 4 bytes above and the header
+//!        | header CRC-32C: u32 LE     over the 8 + 4 bytes above and the header; of version 2, over the version too
 //!        | header: JSON               the relay's BatchHeader; holds the payload's CRC-32C
 //!        | payload                    the relay's zstd frame, verbatim
 //! ```
@@ -15,6 +15,8 @@ use bytes::Bytes;
 use picket_common::wire::BatchHeader;
 
 const VERSION: u8 = 1;
+/// A dead letter that is replayed: some of its rows may be stored.
+const VERSION_REPLAY: u8 = 2;
 /// Bytes before the header: version, stored before, header length, header CRC.
 const PREFIX_BYTES: usize = 1 + 8 + 4 + 4;
 
@@ -50,12 +52,28 @@ impl DecodeError {
 pub(super) struct Decoded {
     pub(super) header: BatchHeader,
     pub(super) payload: Bytes,
+    pub(super) source: Source,
+}
+
+/// Where a batch comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Relay,
+    DeadLetter,
 }
 
 /// The bytes of an entry.
-pub(super) fn encode(stored_before: u64, header: &BatchHeader, payload: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn encode(
+    source: Source,
+    stored_before: u64,
+    header: &BatchHeader,
+    payload: &[u8],
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut value = Vec::with_capacity(PREFIX_BYTES + 256 + payload.len());
-    value.push(VERSION);
+    value.push(match source {
+        Source::Relay => VERSION,
+        Source::DeadLetter => VERSION_REPLAY,
+    });
     value.extend_from_slice(&stored_before.to_le_bytes());
     value.extend_from_slice(&[0; 8]);
     serde_json::to_writer(&mut value, header)?;
@@ -68,24 +86,28 @@ pub(super) fn encode(stored_before: u64, header: &BatchHeader, payload: &[u8]) -
     Ok(value)
 }
 
-/// Over the prefix without the checksum, and the header. `value` must end with the header.
+/// Over the prefix without the checksum, and the header. `value` must end with the header. With the version, but where it is 1,
+/// so that no flipped bit makes one version the other.
 fn header_checksum(value: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&value[1..13]), &value[PREFIX_BYTES..])
+    let covered = if value[0] == VERSION { &value[1..13] } else { &value[..13] };
+    crc32c::crc32c_append(crc32c::crc32c(covered), &value[PREFIX_BYTES..])
 }
 
 /// How many bytes of payload had been appended before this entry.
 pub(super) fn stored_before(value: &[u8]) -> Option<u64> {
     let (&version, rest) = value.split_first()?;
     let (stored_before, _) = rest.split_first_chunk::<8>()?;
-    (version == VERSION).then(|| u64::from_le_bytes(*stored_before))
+    matches!(version, VERSION | VERSION_REPLAY).then(|| u64::from_le_bytes(*stored_before))
 }
 
 /// Reads an entry and checks all of it. The payload shares the memory of `value`.
 pub(super) fn decode(value: &Bytes) -> Result<Decoded, DecodeError> {
     let version = *value.first().ok_or(DecodeError::Truncated)?;
-    if version != VERSION {
-        return Err(DecodeError::Version(version));
-    }
+    let source = match version {
+        VERSION => Source::Relay,
+        VERSION_REPLAY => Source::DeadLetter,
+        unknown => return Err(DecodeError::Version(unknown)),
+    };
     let word = |at: usize| -> Result<u32, DecodeError> {
         let bytes = value.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(DecodeError::Truncated)?;
         Ok(u32::from_le_bytes(*bytes))
@@ -106,7 +128,7 @@ pub(super) fn decode(value: &Bytes) -> Result<Decoded, DecodeError> {
     if crc32c::crc32c(&payload) != header.crc32c {
         return Err(DecodeError::PayloadChecksum { records: header.records() });
     }
-    Ok(Decoded { header, payload })
+    Ok(Decoded { header, payload, source })
 }
 
 #[cfg(test)]
@@ -127,7 +149,7 @@ mod tests {
             crc32c: crc32c::crc32c(payload),
             is_tombstone: false,
         };
-        let value = encode(77, &header, payload).unwrap();
+        let value = encode(Source::Relay, 77, &header, payload).unwrap();
         (header, Bytes::from(value))
     }
 

@@ -51,6 +51,9 @@ pub enum JournalError {
     /// Another plan is pending; it must be finished first.
     #[error("another insert plan is pending in the journal")]
     PlanPending,
+    /// No plan is pending that could be amended.
+    #[error("no insert plan is pending in the journal")]
+    NoPlan,
     /// The new cursor lies before the old one or beyond the end.
     #[error("the cursor can't go from {cursor} to {wanted}: the journal ends at {end}")]
     CursorOutOfRange {

@@ -72,7 +72,9 @@ mod tests {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        let database = DB::open_cf(&options, directory, ["batches", "spools", "state", "recent_events"]).unwrap();
+        let families = DB::list_cf(&options, directory)
+            .unwrap_or_else(|_| ["batches", "spools", "state", "recent_events"].map(str::to_owned).to_vec());
+        let database = DB::open_cf(&options, directory, families).unwrap();
         let (of_spools, state) = (database.cf_handle("spools").unwrap(), database.cf_handle("state").unwrap());
         for (spool, words) in spools {
             let key = |kind: &[u8]| [kind, spool.as_bytes()].concat();

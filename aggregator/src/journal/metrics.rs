@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -16,6 +17,11 @@ pub(super) struct JournalMetrics {
     pub(super) commit_batches: Histogram,
     pub(super) failed_commits: Counter,
     pub(super) corrupt_entries: Counter,
+    pub(super) dead_letters: Gauge<u64, AtomicU64>,
+    pub(super) dead_letter_bytes: Gauge<u64, AtomicU64>,
+    pub(super) dead_letters_set_aside: Family<[(&'static str, &'static str); 1], Counter>,
+    pub(super) dead_letters_evicted: Counter,
+    pub(super) dead_letters_replayed: Counter,
 }
 
 // === impl JournalMetrics ===
@@ -30,6 +36,11 @@ impl JournalMetrics {
             commit_batches: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             failed_commits: Counter::default(),
             corrupt_entries: Counter::default(),
+            dead_letters: Gauge::default(),
+            dead_letter_bytes: Gauge::default(),
+            dead_letters_set_aside: Family::default(),
+            dead_letters_evicted: Counter::default(),
+            dead_letters_replayed: Counter::default(),
         }
     }
 
@@ -56,5 +67,14 @@ impl JournalMetrics {
             "Entries that were damaged on disk and skipped; each is a batch lost",
             self.corrupt_entries.clone(),
         );
+        journal.register("dead_letters", "Dead letters that are kept", self.dead_letters.clone());
+        let help = "Bytes of the dead letters that are kept";
+        journal.register_with_unit("dead_letters_size", help, Unit::Bytes, self.dead_letter_bytes.clone());
+        let help = "Records and batches set aside as dead letters, by reason";
+        journal.register("dead_letters_set_aside", help, self.dead_letters_set_aside.clone());
+        let help = "Dead letters that went because newer ones needed the room";
+        journal.register("dead_letters_evicted", help, self.dead_letters_evicted.clone());
+        let help = "Dead letters that were appended to the journal again";
+        journal.register("dead_letters_replayed", help, self.dead_letters_replayed.clone());
     }
 }

@@ -21,6 +21,7 @@
 //! ├─ state    "format"         ──▶ 2                         1 is converted, see `format_one`
 //! │           "cursor"         ──▶ position: u64 BE          all before it is in ClickHouse
 //! │           "plan"           ──▶ the pending insert plan, opaque here
+//! ├─ dead_letters   what could not be read, decoded or inserted, see `dead_letter`
 //! └─ recent_events  project, event id ──▶ when it was stored, see `recent_events`
 //!
 //!      deleted        waiting (backlog)
@@ -42,6 +43,7 @@
 
 mod committer;
 pub mod config;
+mod dead_letter;
 mod entry;
 mod error;
 mod format_one;
@@ -66,13 +68,14 @@ use tracing::{info, warn};
 
 pub use committer::JournalCommitter;
 pub use config::JournalConfig;
+pub use dead_letter::{DeadLetter, DeadLetterReason, DeadLetterTotals, Form, NewDeadLetter, ReplayError};
 pub use error::{AppendError, JournalError};
 pub use position::JournalPosition;
 pub use recent_events::EventKey;
 
 use committer::{AppendRequest, QUEUE_LENGTH, Request};
 use metrics::JournalMetrics;
-use store::{Recovered, SpoolOnDisk, Store, Transaction};
+use store::{Recovered, SetAside, SpoolOnDisk, Store, Transaction};
 use stored_ranges::{MAX_GAPS, SpoolRanges};
 
 /// What became of an appended batch; either way it is on disk.
@@ -93,6 +96,17 @@ pub struct JournalEntry {
     pub header: BatchHeader,
     /// The zstd frame, as the relay sent it; matches the checksum in the header.
     pub payload: Bytes,
+    /// It was a dead letter before: some of its rows may be stored already.
+    pub is_replay: bool,
+}
+
+/// What a finished plan leaves besides its cursor.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Finished<'a> {
+    /// The events that are stored now.
+    pub events: &'a [EventKey],
+    /// What is set aside.
+    pub dead_letters: &'a [NewDeadLetter],
 }
 
 /// An entry that is damaged on disk: its batch is lost here.
@@ -104,6 +118,8 @@ pub struct CorruptEntry {
     pub problem: String,
     /// How many records are lost with it; 1 where it does not even say that.
     pub records: u64,
+    /// The entry as it was found; empty where the disk does not give it out.
+    pub bytes: Bytes,
 }
 
 /// What one read found.
@@ -152,7 +168,10 @@ struct Shared {
     max_bytes: u64,
     /// Most gaps of a spool: [`MAX_GAPS`], but in tests.
     max_gaps: u64,
+    dead_letter_max_bytes: u64,
     metrics: JournalMetrics,
+    /// As on disk.
+    dead_letters: Mutex<DeadLetterTotals>,
     progress: Mutex<Progress>,
     /// Serialises writers of plan, cursor and spool owners, which read before they write.
     state_writes: Mutex<()>,
@@ -188,17 +207,21 @@ impl Journal {
     ) -> Result<(Self, JournalCommitter), JournalError> {
         let store = Store::open(directory, config)?;
         let recovered = store.recover()?;
+        let dead_letters = store.dead_letter_totals()?;
         let Recovered { cursor, end, finished_bytes, appended_bytes } = recovered;
         let shared = Arc::new(Shared {
             store,
             max_bytes: config.max_bytes.as_u64(),
             max_gaps,
+            dead_letter_max_bytes: config.dead_letter_max_bytes.as_u64(),
             metrics: JournalMetrics::new(),
+            dead_letters: Mutex::new(dead_letters),
             progress: Mutex::new(Progress { cursor, end, reserved: end, appended_bytes, finished_bytes }),
             state_writes: Mutex::new(()),
             end: watch::Sender::new(end),
         });
         shared.show_backlog();
+        shared.show_dead_letters(dead_letters);
         let backlog = shared.backlog();
         info!(%cursor, %end, bytes = backlog.bytes, directory = %directory.display(), "journal opened");
         let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
@@ -297,7 +320,8 @@ impl Journal {
                 }
                 Err(error) if error.is_damage() => {
                     let records = if let JournalError::Entry { records, .. } = &error { *records } else { 1 };
-                    read.corrupt.push(CorruptEntry { position, problem: error.to_string(), records });
+                    let bytes = self.shared.store.entry(position).ok().flatten().unwrap_or_default();
+                    read.corrupt.push(CorruptEntry { position, problem: error.to_string(), records, bytes });
                 }
                 Err(error) => return Err(error),
             }
@@ -317,7 +341,8 @@ impl Journal {
             records: problem.records(),
             problem: problem.to_string(),
         })?;
-        Ok(Some(JournalEntry { position, header: decoded.header, payload: decoded.payload }))
+        let is_replay = decoded.source == entry::Source::DeadLetter;
+        Ok(Some(JournalEntry { position, header: decoded.header, payload: decoded.payload, is_replay }))
     }
 
     /// The first position that is not finished: all before it is in ClickHouse.
@@ -354,6 +379,20 @@ impl Journal {
         self.shared.store.commit(transaction)
     }
 
+    /// Puts a plan in the place of the pending one, durably: the same plan, with what was learnt while it was carried out.
+    ///
+    /// # Errors
+    /// [`JournalError::NoPlan`] if none is pending; [`JournalError::Write`].
+    pub fn amend_plan(&self, plan: &[u8]) -> Result<(), JournalError> {
+        let _writing = lock(&self.shared.state_writes);
+        if self.shared.store.plan()?.is_none() {
+            return Err(JournalError::NoPlan);
+        }
+        let mut transaction = Transaction::default();
+        self.shared.store.put_plan(&mut transaction, plan)?;
+        self.shared.store.commit(transaction)
+    }
+
     /// The pending insert plan.
     ///
     /// # Errors
@@ -368,7 +407,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::CursorOutOfRange`] if the cursor would go back or beyond the end; [`JournalError::Write`].
     pub fn finish_plan(&self, new_cursor: JournalPosition) -> Result<(), JournalError> {
-        self.finish_plan_with(new_cursor, &[], Timestamp::now())
+        self.finish_plan_with(new_cursor, &Finished::default(), Timestamp::now())
     }
 
     /// Which of these events a finished plan stored in the 48 hours before `at`, in their order. The same answer whenever it
@@ -380,14 +419,14 @@ impl Journal {
         self.shared.store.known_events(events, at)
     }
 
-    /// As [`Self::finish_plan`], and notes in the same write that these events are stored.
+    /// As [`Self::finish_plan`], and notes in the same write which events are stored and what is set aside.
     ///
     /// # Errors
     /// As [`Self::finish_plan`].
     pub fn finish_plan_with(
         &self,
         new_cursor: JournalPosition,
-        events: &[EventKey],
+        finished: &Finished<'_>,
         now: Timestamp,
     ) -> Result<(), JournalError> {
         let _writing = lock(&self.shared.state_writes);
@@ -406,8 +445,20 @@ impl Journal {
         };
         let mut transaction = Transaction::default();
         self.shared.store.put_finished(&mut transaction, cursor, new_cursor)?;
-        self.shared.store.put_known_events(&mut transaction, events, now)?;
+        self.shared.store.put_known_events(&mut transaction, finished.events, now)?;
+        let set_aside = match finished.dead_letters {
+            [] => None,
+            letters => Some(self.shared.store.put_dead_letters(
+                &mut transaction,
+                letters,
+                self.shared.dead_letter_max_bytes,
+                now,
+            )?),
+        };
         self.shared.store.commit(transaction)?;
+        if let Some(set_aside) = set_aside {
+            self.shared.count_dead_letters(finished.dead_letters, &set_aside);
+        }
         {
             let mut progress = lock(&self.shared.progress);
             progress.cursor = new_cursor;
@@ -438,6 +489,37 @@ impl Shared {
             bytes: progress.appended_bytes.saturating_sub(progress.finished_bytes),
             max_bytes: self.max_bytes,
         }
+    }
+
+    fn count_dead_letters(&self, letters: &[NewDeadLetter], set_aside: &SetAside) {
+        for letter in letters {
+            self.metrics.dead_letters_set_aside.get_or_create(&[("reason", letter.reason.as_str())]).inc();
+        }
+        self.metrics.dead_letters_evicted.inc_by(set_aside.evicted);
+        *lock(&self.dead_letters) = set_aside.totals;
+        self.show_dead_letters(set_aside.totals);
+        warn!(
+            set_aside = letters.len(),
+            evicted = set_aside.evicted,
+            kept = set_aside.totals.count,
+            "set aside as dead letters; see picket-aggregator dead-letter list"
+        );
+    }
+
+    /// One was dropped or replayed.
+    fn forget_dead_letter(&self, letter: &DeadLetter) {
+        let totals = {
+            let mut totals = lock(&self.dead_letters);
+            totals.count = totals.count.saturating_sub(1);
+            totals.bytes = totals.bytes.saturating_sub(letter.bytes);
+            *totals
+        };
+        self.show_dead_letters(totals);
+    }
+
+    fn show_dead_letters(&self, totals: DeadLetterTotals) {
+        self.metrics.dead_letters.set(totals.count);
+        self.metrics.dead_letter_bytes.set(totals.bytes);
     }
 
     fn show_backlog(&self) {

@@ -1,7 +1,9 @@
 //! The journal's RocksDB: how it is opened, its keys, and what is read and written as one unit.
 
+mod dead_letters;
 mod spools;
 
+pub(super) use dead_letters::SetAside;
 pub(super) use spools::SpoolOnDisk;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ const BATCHES: &str = "batches";
 const SPOOLS: &str = "spools";
 const STATE: &str = "state";
 const RECENT_EVENTS: &str = "recent_events";
+const DEAD_LETTERS: &str = "dead_letters";
 
 const KEY_FORMAT: &[u8] = b"format";
 const KEY_CURSOR: &[u8] = b"cursor";
@@ -79,6 +82,7 @@ impl Store {
             ColumnFamilyDescriptor::new(SPOOLS, spools::options()),
             ColumnFamilyDescriptor::new(STATE, Options::default()),
             ColumnFamilyDescriptor::new(RECENT_EVENTS, recent_events::options()),
+            ColumnFamilyDescriptor::new(DEAD_LETTERS, dead_letters::options()),
         ];
         let database = DB::open_cf_descriptors(&options, directory, families)
             .map_err(|source| JournalError::Open { directory: directory.to_owned(), source })?;

@@ -440,7 +440,9 @@ async fn events_of_a_finished_plan_are_known_also_after_reopening() {
     {
         let (journal, committer) = Journal::open(directory.path(), &JournalConfig::default()).unwrap();
         assert_eq!(journal.known_events(&[event(1)], Timestamp::now()).unwrap(), [false]);
-        journal.finish_plan_with(journal.cursor(), &[event(1)], Timestamp::now()).unwrap();
+        journal
+            .finish_plan_with(journal.cursor(), &Finished { events: &[event(1)], dead_letters: &[] }, Timestamp::now())
+            .unwrap();
         drop(journal);
         tokio::task::spawn_blocking(move || committer.shutdown()).await.unwrap();
     }

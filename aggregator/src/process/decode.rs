@@ -17,7 +17,7 @@ use picket_common::tree::{Document, PythonFloats};
 use picket_common::wire::BatchHeader;
 use serde_json::Value;
 
-use crate::journal::JournalEntry;
+use crate::journal::{DeadLetterReason, Form, JournalEntry, NewDeadLetter};
 
 /// Whose what is nobody's is.
 pub(super) const NOBODY: ProjectId = ProjectId::new(0);
@@ -58,13 +58,53 @@ pub(super) struct Decoded {
     pub(super) ended: Vec<Ended>,
 }
 
-/// The records of an entry with their sequences. What can't be decompressed or read is missing at the end.
-pub(super) fn records(entry: &JournalEntry) -> Vec<(Sequence, Record)> {
-    let Some(raw) = decompress(&entry.header, &entry.payload) else {
-        return Vec::new();
+/// The records of an entry, and what could not be read.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    pub(super) records: Vec<(Sequence, Record)>,
+    pub(super) unreadable: Option<NewDeadLetter>,
+}
+
+/// Takes an entry apart. After a record that can't be read nothing more of it can be.
+pub(super) fn open(entry: &JournalEntry) -> Opened {
+    let header = &entry.header;
+    let Some(raw) = decompress(header, &entry.payload) else {
+        let unreadable = unreadable(header, header.first, Form::Payload, entry.payload.clone());
+        return Opened { records: Vec::new(), unreadable: Some(unreadable) };
     };
-    let sequences = (0..).map(|offset| entry.header.first.advanced_by(offset));
-    sequences.zip(RecordReader::new(raw).map_while(Result::ok)).collect()
+    let mut opened = Opened::default();
+    let mut reader = RecordReader::new(raw);
+    for offset in 0..header.records() {
+        let (sequence, unread) = (header.first.advanced_by(offset), reader.unread());
+        let Some(Ok(record)) = reader.next() else {
+            opened.unreadable = Some(unreadable(header, sequence, Form::Records, unread));
+            break;
+        };
+        opened.records.push((sequence, record));
+    }
+    let beyond = reader.unread();
+    if opened.unreadable.is_none() && !beyond.is_empty() {
+        // More than the header announces: whose sequences they would be is not known.
+        let letter = unreadable(header, header.last, Form::Records, beyond);
+        opened.unreadable = Some(NewDeadLetter { origin: None, ..letter });
+    }
+    opened
+}
+
+fn unreadable(header: &BatchHeader, first: Sequence, form: Form, bytes: Bytes) -> NewDeadLetter {
+    NewDeadLetter {
+        reason: DeadLetterReason::Unreadable,
+        detail: match form {
+            Form::Payload => "the payload can't be decompressed".to_owned(),
+            _ => "there is no record where one must be".to_owned(),
+        },
+        project_id: None,
+        event_id: None,
+        origin: Some((header.spool_id, first, header.last)),
+        raw_bytes: if form == Form::Payload { header.raw_bytes } else { bytes.len() as u64 },
+        form,
+        bytes,
+    }
 }
 
 /// The relay sealed the frame and the checksum was verified, so a frame that fails here was sealed wrong.

@@ -11,6 +11,8 @@
 //! - what a plan inserts depends only on its journal entries and on the issues' mapping, which is never changed by a replay:
 //!   no clock, no random number, no map order. So a repeated block is the same block under the same token;
 //! - every item of every record ends in one outcome, inserted with the same plan;
+//! - a record that can't be read or decoded, or that ClickHouse refuses for good, is set aside as a dead letter and counted
+//!   (`parts`); the rest of its plan goes in;
 //! - a failing store stops the way here, loudly; the journal fills, the relays' windows shrink, nothing is dropped.
 //!
 //! What it does not do: acknowledge relays (that is before), answer queries (that is after).
@@ -20,6 +22,7 @@ mod decode;
 mod face;
 pub mod group;
 pub mod lenient;
+mod parts;
 mod pipeline;
 mod plan;
 mod row;
@@ -28,4 +31,4 @@ mod worker;
 
 pub use face::{culprit, level, main_exception, message};
 pub use plan::InsertPlan;
-pub use worker::{ProcessError, ProcessMetrics, Worker};
+pub use worker::{ProcessError, ProcessMetrics, Refusals, Worker};

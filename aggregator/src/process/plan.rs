@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::config::ProcessConfig;
+use super::parts::Parts;
 use crate::journal::{JournalEntry, JournalPosition};
 
 /// A range of the journal that is inserted as one block per table and partition.
@@ -26,6 +27,9 @@ pub struct InsertPlan {
     /// The projects there are and how many days they keep events. Part of the plan, because it decides the partition of a
     /// row and so its token: a setting changed between two tries must not make a second block of the same events.
     retention: BTreeMap<ProjectId, u16>,
+    /// How far the search for what ClickHouse refuses has come; none where it refuses nothing.
+    #[serde(default, skip_serializing_if = "Parts::is_empty")]
+    pub(super) parts: Parts,
 }
 
 impl InsertPlan {
@@ -39,7 +43,7 @@ impl InsertPlan {
         made_at: Timestamp,
     ) -> Self {
         let retention = projects.projects.iter().map(|project| (project.id, project.settings.retention_days)).collect();
-        Self { id, first: first.get(), end: end.get(), made_at, retention }
+        Self { id, first: first.get(), end: end.get(), made_at, retention, parts: Parts::default() }
     }
 
     /// When it was made.
@@ -145,7 +149,7 @@ mod tests {
             crc32c: 0,
             is_tombstone: false,
         };
-        JournalEntry { position: JournalPosition::new(position), header, payload: Bytes::new() }
+        JournalEntry { position: JournalPosition::new(position), header, payload: Bytes::new(), is_replay: false }
     }
 
     #[test]

@@ -15,12 +15,16 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::config::ProcessConfig;
+use super::parts::{Cut, Parts};
 use super::pipeline;
 use super::plan::{self, InsertPlan};
 use crate::database::DatabaseError;
+use crate::events::insert::Block;
 use crate::events::{EventsError, EventsStore};
 use crate::issues::Issues;
-use crate::journal::{Journal, JournalEntry, JournalError, JournalRead};
+use crate::journal::{
+    CorruptEntry, EventKey, Finished, Journal, JournalEntry, JournalError, JournalRead, NewDeadLetter,
+};
 
 /// Most journal entries looked at for one plan. A busy relay seals hundreds of records into an entry, a quiet one a few.
 const MAX_PLAN_ENTRIES: usize = 4096;
@@ -28,6 +32,9 @@ const MAX_PLAN_ENTRIES: usize = 4096;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between tries.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long the plan under way may take to finish once the worker is told to stop: ClickHouse may hang.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a plan could not be carried out; each is retried.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +104,33 @@ pub struct Worker {
     pub config: ProcessConfig,
     /// What it counts.
     pub metrics: ProcessMetrics,
+    /// Refusals since ClickHouse last took something; none at the start.
+    pub refusals: Refusals,
+}
+
+/// How often ClickHouse may refuse a plan's block before the record at fault is searched for: a schema that is being changed, or a
+/// server that is being upgraded, refuses for a moment.
+const TRIES_OF_WHOLE: u32 = 3;
+/// Most records that are set aside without one that goes in between: beyond it the fault is not the events', and the way stands
+/// still, as it does for any other fault of the store.
+const MAX_SET_ASIDE_IN_A_ROW: u32 = 100;
+
+/// Refusals since ClickHouse last took something.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    of_whole: u32,
+    set_aside: u32,
+}
+
+/// A plan's block and what goes with it.
+#[derive(Debug)]
+struct Ready {
+    block: Block,
+    /// How many records its entries announce.
+    records: u64,
+    events: Vec<EventKey>,
+    dead_letters: Vec<NewDeadLetter>,
+    unreadable_records: u64,
 }
 
 /// Whether a plan's insert may have been tried before.
@@ -107,12 +141,20 @@ enum Insert {
 }
 
 impl Worker {
-    /// Runs until `stop`. A plan under way is finished first; what is not begun stays in the journal.
+    /// Runs until `stop`. A plan under way is finished first, if it ends in [`STOP_PATIENCE`]; the rest stays in the journal.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut end = self.journal.subscribe();
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
-            match self.step(&mut end, &stop).await {
+            let stepped = tokio::select! {
+                stepped = self.step(&mut end, &stop) => stepped,
+                // Dropped where it stands, as by a kill: the plan is pending, and in doubt at the next start.
+                () = out_of_patience(&stop) => {
+                    warn!(patience = ?STOP_PATIENCE, "the plan under way does not end, leaving it for the next start");
+                    break;
+                }
+            };
+            match stepped {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(failure) => {
                     self.metrics.failures.inc();
@@ -137,7 +179,7 @@ impl Worker {
         if let Some(pending) = self.blocking(|journal| journal.plan()).await? {
             let pending = InsertPlan::from_bytes(&pending)?;
             info!(plan = %pending.id, "carrying out the plan that was pending");
-            return self.carry_out(&pending, Insert::InDoubt).await;
+            return self.carry_out(pending, Insert::InDoubt).await;
         }
         if self.journal.cursor() >= *end.borrow_and_update() {
             tokio::select! {
@@ -158,10 +200,15 @@ impl Worker {
             }
         };
         let projects = Arc::clone(&self.projects.borrow());
-        let new = InsertPlan::new(Uuid::new_v4(), self.journal.cursor(), plan_end, &projects, Timestamp::now());
+        let mut new = InsertPlan::new(Uuid::new_v4(), self.journal.cursor(), plan_end, &projects, Timestamp::now());
+        let planned = || read.entries.iter().filter(|entry| entry.position < plan_end);
+        if planned().any(|entry| entry.is_replay) {
+            // Rows of a dead letter may be stored in one table and not in the other: a part asks before it inserts.
+            new.parts = Parts::begin(planned().map(|entry| entry.header.records()).sum());
+        }
         let bytes = new.to_bytes();
         self.blocking(move |journal| journal.put_plan(&bytes)).await?;
-        self.carry_out(&new, Insert::First).await
+        self.carry_out(new, Insert::First).await
     }
 
     /// Reads what waits, and gives a small read the configured time to grow.
@@ -195,11 +242,28 @@ impl Worker {
     }
 
     /// Carries a plan out from its entries to the cursor. The same plan gives the same block each time.
-    async fn carry_out(&mut self, plan: &InsertPlan, insert: Insert) -> Result<(), ProcessError> {
+    async fn carry_out(&mut self, mut plan: InsertPlan, insert: Insert) -> Result<(), ProcessError> {
         let started = Instant::now();
-        let (entries, damaged_records) = self.entries_of(plan).await?;
-        let threads = self.threads();
-        let mut prepared = tokio::task::spawn_blocking(move || pipeline::prepare(&entries, threads)).await?;
+        loop {
+            let ready = self.ready(&plan).await?;
+            match self.insert(&mut plan, &ready.block, insert).await {
+                Ok(()) => return self.finish(&plan, ready, started).await,
+                Err(ProcessError::Events(refusal)) if refusal.is_refusal_of_data() => {
+                    self.refused(&mut plan, &ready, refusal).await?;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Makes the block of a plan.
+    async fn ready(&mut self, plan: &InsertPlan) -> Result<Ready, ProcessError> {
+        let (entries, damaged) = self.entries_of(plan).await?;
+        let records = entries.iter().map(|entry| entry.header.records()).sum();
+        let (threads, parts) = (self.threads(), plan.parts.clone());
+        let mut prepared = tokio::task::spawn_blocking(move || pipeline::prepare(&entries, &parts, threads)).await?;
+        let damaged_records = damaged.iter().map(|entry| entry.records).sum();
+        prepared.dead_letters.extend(damaged.into_iter().map(pipeline::damaged));
         pipeline::count_lost(&mut prepared, damaged_records, plan);
         pipeline::drop_unknown_projects(&mut prepared, plan);
         let events = prepared.event_keys();
@@ -210,33 +274,85 @@ impl Worker {
         if prepared.unreadable_records > 0 {
             warn!(records = prepared.unreadable_records, plan = %plan.id, "records of acknowledged batches can't be read");
         }
-        let unreadable = prepared.unreadable_records;
+        let unreadable_records = prepared.unreadable_records;
+        let dead_letters = std::mem::take(&mut prepared.dead_letters);
         let issues = self.issues.assign(&prepared.claims()).await?;
         let block = pipeline::block(prepared, &issues, plan);
+        Ok(Ready { block, records, events, dead_letters, unreadable_records })
+    }
 
-        match insert {
-            Insert::First => self.events.insert(plan.id, &block).await?,
-            Insert::InDoubt => self.events.insert_in_doubt(plan.id, &block, Timestamp::now()).await?,
+    /// Inserts the block: as a whole, or the parts that are open.
+    async fn insert(&mut self, plan: &mut InsertPlan, block: &Block, insert: Insert) -> Result<(), ProcessError> {
+        if plan.parts.is_empty() {
+            match insert {
+                Insert::First => self.events.insert(plan.id, block).await?,
+                Insert::InDoubt => self.events.insert_in_doubt(plan.id, block, Timestamp::now()).await?,
+            }
+            self.refusals = Refusals::default();
+            return Ok(());
         }
-        fail::fail_point!("process::after_insert_before_cursor", |_| std::process::abort());
-        let plan_end = plan.end();
-        self.blocking(move |journal| journal.finish_plan_with(plan_end, &events, Timestamp::now())).await?;
+        while let Some(part) = plan.parts.first_open() {
+            let inserted = self.events.insert_part(plan.id, part.first..part.end, block, Timestamp::now()).await?;
+            if inserted > 0 {
+                self.refusals = Refusals::default();
+            }
+            plan.parts.stored();
+        }
+        Ok(self.events.finish_in_doubt(plan.id, block, Timestamp::now()).await?)
+    }
 
+    /// Takes note of a refusal that is the data's fault: tries again a few times, then cuts the plan in parts, and sets aside what
+    /// is refused by itself. An error is to be waited after.
+    async fn refused(
+        &mut self,
+        plan: &mut InsertPlan,
+        ready: &Ready,
+        refusal: EventsError,
+    ) -> Result<(), ProcessError> {
+        if plan.parts.is_empty() {
+            self.refusals.of_whole += 1;
+            if self.refusals.of_whole < TRIES_OF_WHOLE {
+                return Err(refusal.into());
+            }
+            plan.parts = Parts::begin(ready.records);
+        }
+        if self.refusals.set_aside >= MAX_SET_ASIDE_IN_A_ROW {
+            error!(records = self.refusals.set_aside, "ClickHouse refuses everything, so it is not the events' fault");
+            return Err(refusal.into());
+        }
+        if plan.parts.refused(&refusal.to_string()) == Cut::SetAside {
+            self.refusals.set_aside += 1;
+            warn!(plan = %plan.id, "ClickHouse refuses a record, setting it aside");
+        }
+        let bytes = plan.to_bytes();
+        self.blocking(move |journal| journal.amend_plan(&bytes)).await
+    }
+
+    /// Moves the cursor behind a plan that is inserted.
+    async fn finish(&self, plan: &InsertPlan, ready: Ready, started: Instant) -> Result<(), ProcessError> {
+        fail::fail_point!("process::after_insert_before_cursor", |_| std::process::abort());
+        let Ready { block, events, dead_letters, unreadable_records, .. } = ready;
+        let plan_end = plan.end();
+        self.blocking(move |journal| {
+            let finished = Finished { events: &events, dead_letters: &dead_letters };
+            journal.finish_plan_with(plan_end, &finished, Timestamp::now())
+        })
+        .await?;
         self.metrics.events.inc_by(block.events.len() as u64);
-        self.metrics.unreadable_records.inc_by(unreadable);
+        self.metrics.unreadable_records.inc_by(unreadable_records);
         self.metrics.plan_seconds.observe(started.elapsed().as_secs_f64());
         debug!(plan = %plan.id, events = block.events.len(), took = ?started.elapsed(), "plan finished");
         Ok(())
     }
 
-    /// The plan's entries, and how many records are lost with those that are damaged.
-    async fn entries_of(&self, plan: &InsertPlan) -> Result<(Vec<JournalEntry>, u64), ProcessError> {
+    /// The plan's entries, and those of them that are damaged.
+    async fn entries_of(&self, plan: &InsertPlan) -> Result<(Vec<JournalEntry>, Vec<CorruptEntry>), ProcessError> {
         let (first, end, positions) = (plan.first(), plan.end(), plan.positions());
         let read = self.blocking(move |journal| journal.read_from(first, positions, u64::MAX)).await?;
         if read.next < end {
             return Err(ProcessError::PlanOutOfRange);
         }
-        let damaged = read.corrupt.iter().filter(|entry| entry.position < end).map(|entry| entry.records).sum();
+        let damaged = read.corrupt.into_iter().filter(|entry| entry.position < end).collect();
         Ok((read.entries.into_iter().filter(|entry| entry.position < end).collect(), damaged))
     }
 
@@ -255,4 +371,9 @@ impl Worker {
         let journal = self.journal.clone();
         Ok(tokio::task::spawn_blocking(move || work(&journal)).await??)
     }
+}
+
+async fn out_of_patience(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_PATIENCE).await;
 }

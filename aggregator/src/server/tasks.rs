@@ -25,7 +25,7 @@ use crate::config::AggregatorConfig;
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LiveRelays};
 use crate::issues::Issues;
 use crate::metrics;
-use crate::process::{ProcessMetrics, Worker};
+use crate::process::{ProcessMetrics, Refusals, Worker};
 use crate::query::Query;
 use crate::quota::QuotaAuthority;
 use crate::stores::Registry;
@@ -152,6 +152,7 @@ fn worker(config: &AggregatorConfig, stores: &Stores, prometheus: &mut Prometheu
         projects: stores.registry.projects.watch(),
         config: config.process.clone(),
         metrics: ProcessMetrics::register(prometheus),
+        refusals: Refusals::default(),
     }
 }
 
