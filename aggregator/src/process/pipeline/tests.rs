@@ -133,10 +133,10 @@ fn an_entry_that_cannot_be_decompressed_is_counted_and_costs_only_itself() {
 fn what_follows_an_unreadable_record_is_kept_with_the_sequences_it_would_have_had() {
     let event = (ItemType::Event, "{}");
     let mut raw = Vec::new();
-    record(1, 1, &[event.clone()]).encode_into(&mut raw).unwrap();
+    record(1, 1, std::slice::from_ref(&event)).encode_into(&mut raw).unwrap();
     let read = raw.len();
     raw.extend_from_slice(b"\xff\xff\xff\xffno record");
-    let mut broken = entry(3, &[record(1, 1, &[event.clone()]), record(1, 2, &[event])]);
+    let mut broken = entry(3, &[record(1, 1, std::slice::from_ref(&event)), record(1, 2, &[event])]);
     broken.payload = Bytes::from(zstd::bulk::compress(&raw, 1).unwrap());
     broken.header.raw_bytes = raw.len() as u64;
     let prepared = prepare(&[broken], &Parts::default(), 1);
