@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use picket_common::config::{InvalidValue, Validate};
+use picket_common::config::{InvalidValue, Span, Validate};
 use picket_common::telemetry::LogConfig;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,8 @@ pub struct AggregatorConfig {
     pub link_advertise: Vec<String>,
     /// Metrics and health.
     pub admin_listen: SocketAddr,
+    /// How long stopping may take as a whole.
+    pub shutdown_timeout: Span,
     /// Logs.
     pub log: LogConfig,
     /// The link to relays.
@@ -80,6 +82,7 @@ impl Default for AggregatorConfig {
             link_listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
             link_advertise: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            shutdown_timeout: Span::secs(45),
             log: LogConfig::default(),
             link: LinkConfig::default(),
             journal: JournalConfig::default(),
@@ -125,6 +128,9 @@ impl Validate for AggregatorConfig {
         }
         DatabaseLocation::parse(&self.database.url, Path::new(""))
             .map_err(|problem| InvalidValue::new("database.url", problem))?;
+        if self.shutdown_timeout.get() < Span::secs(1).get() {
+            return Err(InvalidValue::new("shutdown_timeout", "must be at least 1s"));
+        }
         self.log.filter().map_err(|error| InvalidValue::new("log.level", error.to_string()))?;
         self.link.validate()?;
         self.journal.validate()?;

@@ -6,21 +6,25 @@
 //! ```
 //!
 //! Whatever ends first ends the rest in that order: a signal (exit 0), a task that ended although it was needed (exit 1, and
-//! systemd starts it anew). Nothing depends on a clean stop: whatever is killed at whatever instant comes back from the
+//! systemd starts it anew). The stop as a whole takes `shutdown_timeout` at most, also where ClickHouse does not answer; a second
+//! signal ends it at once (exit 1). SIGHUP reads the configuration again (`reload`). Nothing depends on a clean stop: whatever is killed at whatever instant comes back from the
 //! journal.
 
 mod listener;
+mod reload;
 mod tasks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use picket_common::stop_signal::StopSignal;
 use picket_common::supervision::Supervisor;
 use picket_common::timestamp::Timestamp;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, info, warn};
 
 use crate::admin::socket;
 use crate::config::AggregatorConfig;
@@ -31,23 +35,31 @@ use crate::stores::{Registry, open_events};
 
 use tasks::Tasks;
 
+pub use reload::ConfigSource;
+
+/// What is kept of `shutdown_timeout` for closing the stores.
+const CLOSING_SHARE: u32 = 4;
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What keeps it from starting, or a task that ended while it was needed. Other faults are logged and retried.
-pub async fn serve(config: AggregatorConfig) -> anyhow::Result<()> {
-    let stop = stop_on_signal()?;
+/// What keeps it from starting, a task that ended while it was needed, or a second signal that cuts its stop short. Other faults
+/// are logged and retried.
+pub async fn serve(source: ConfigSource) -> anyhow::Result<()> {
+    let mut stop_signal = StopSignal::install()?;
+    let config = Arc::new(source.config.clone());
     let started_at = Timestamp::now();
     let directory = DataDir::new(&config.data_dir).lock_initialised()?;
     let stores = Stores::open(&directory, &config, started_at).await?;
     let listeners = Listeners::bind(&config, &directory).await?;
-    let config = Arc::new(config);
-    let tasks = Tasks::start(&config, &stores, listeners, started_at)?;
+    let tasks = Tasks::start(source, &stores, listeners, started_at)?;
     info!(listen = %config.listen, public_url = %config.public_url, link = %config.link_listen, "serving");
 
-    let ended = until_told(&stop, tasks.supervisor()).await;
-    tasks.stop().await;
-    stores.close().await;
+    let ended = until_told(stop_signal.received(), tasks.supervisor()).await;
+    tokio::select! {
+        () = stop(tasks, stores, config.shutdown_timeout.get()) => {}
+        signal = stop_signal.received() => anyhow::bail!("stopped at once by a second signal ({signal}); nothing that was acknowledged is lost"),
+    }
     // A file that answers nobody would only cost the next command a refused connection, but it is ours to remove.
     let _ = std::fs::remove_file(directory.socket());
     if ended.is_ok() {
@@ -56,10 +68,25 @@ pub async fn serve(config: AggregatorConfig) -> anyhow::Result<()> {
     ended
 }
 
+/// Stops the tasks and closes the stores, each within its part of the time. Nothing depends on either: what was acknowledged is on
+/// disk.
+async fn stop(tasks: Tasks, stores: Stores, within: Duration) {
+    let deadline = Instant::now() + within;
+    if timeout_at(deadline - within / CLOSING_SHARE, tasks.stop()).await.is_err() {
+        warn!(shutdown_timeout = ?within, "tasks did not end in time, what they were at goes on at the next start");
+    }
+    if timeout_at(deadline, stores.close()).await.is_err() {
+        warn!(shutdown_timeout = ?within, "the stores were not closed in time, the next start finds them as after a crash");
+    }
+}
+
 /// Waits for the first of what ends an aggregator; an error is what it must not end by.
-async fn until_told(stop: &CancellationToken, supervisor: &Supervisor) -> anyhow::Result<()> {
+async fn until_told(signal: impl Future<Output = &'static str>, supervisor: &Supervisor) -> anyhow::Result<()> {
     tokio::select! {
-        () = stop.cancelled() => Ok(()),
+        signal = signal => {
+            info!(signal, "stopping");
+            Ok(())
+        }
         ended = supervisor.failed() => Err(anyhow::Error::new(ended).context("stopped")),
     }
 }
@@ -99,6 +126,7 @@ struct Listeners {
     pages: TcpListener,
     metrics: TcpListener,
     commands: tokio::net::UnixListener,
+    hangup: Signal,
 }
 
 impl Listeners {
@@ -111,22 +139,9 @@ impl Listeners {
             pages: listen(config.listen, "listen").await?,
             metrics: listen(config.admin_listen, "admin_listen").await?,
             commands: socket::bind(&path).with_context(|| format!("can't listen on {}", path.display()))?,
+            hangup: signal(SignalKind::hangup()).context("can't install a signal handler")?,
         })
     }
-}
-
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let raised = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        raised.cancel();
-    });
-    Ok(stop)
 }
 
 async fn close_events(events: Arc<EventsStore>) {
@@ -149,7 +164,7 @@ mod tests {
     async fn an_aggregator_does_not_go_on_without_one_of_its_tasks() {
         let supervisor = Supervisor::new();
         let worker = supervisor.spawn("worker", async { panic!("on purpose") });
-        let ended = until_told(&CancellationToken::new(), &supervisor).await;
+        let ended = until_told(std::future::pending(), &supervisor).await;
         let reason = ended.map_err(|error| format!("{error:#}"));
         assert!(reason.as_ref().is_err_and(|reason| reason.contains("\"worker\" panicked")), "{reason:?}");
         worker.join().await;
@@ -157,9 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_signal_ends_an_aggregator_without_an_error() {
-        let stop = CancellationToken::new();
-        stop.cancel();
-        let ended = until_told(&stop, &Supervisor::new()).await;
+        let ended = until_told(async { "SIGTERM" }, &Supervisor::new()).await;
         assert!(ended.is_ok(), "{ended:?}");
     }
 }

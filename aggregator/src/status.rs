@@ -1,5 +1,6 @@
 //! What `picket-aggregator status` shows.
 
+use picket_common::config::reload::ConfigStatus;
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -22,4 +23,7 @@ pub struct Status {
     pub journal_batches: u64,
     /// Their bytes.
     pub journal_bytes: u64,
+    /// When the configuration of what serves was read, and how the last reload went.
+    #[serde(default)]
+    pub config: Option<ConfigStatus>,
 }

@@ -229,14 +229,13 @@ pub fn roots(
     Ok(Arc::new(roots))
 }
 
-/// The names of authorities, as peers tell each other whom they trust.
+/// The name of an authority, as peers tell each other whom they trust.
 ///
 /// # Errors
-/// [`IdentityError::Tls`] if a certificate is no authority's.
-pub fn subjects_of(
-    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
-) -> Result<Vec<DistinguishedName>, IdentityError> {
-    Ok(roots(authorities)?.subjects())
+/// [`IdentityError`] if the certificate is no authority's.
+pub fn subject_of(authority: CertificateDer<'static>) -> Result<DistinguishedName, IdentityError> {
+    let unnamed = || IdentityError::Unreadable { what: "certificate", problem: "it has no name".to_owned() };
+    roots([authority])?.subjects().pop().ok_or_else(unnamed)
 }
 
 /// The common name of an authority: made of its key, so that who knows the fingerprint knows the name.

@@ -23,6 +23,7 @@ pub mod project_config;
 pub mod quota;
 pub mod record;
 pub mod security_report;
+pub mod stop_signal;
 pub mod supervision;
 pub mod tally;
 pub mod telemetry;

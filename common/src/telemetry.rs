@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 /// Content type of [`encode_metrics`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,6 +54,9 @@ pub enum TelemetryError {
     /// The journal was asked for by name and is not there.
     #[error("log.format is journald, but the journal can't be reached: {0}")]
     Journal(std::io::Error),
+    /// The process's logging has ended.
+    #[error("logging has ended")]
+    Gone,
     /// A second call in one process.
     #[error("logging is set up already")]
     Twice,
@@ -81,8 +84,8 @@ impl LogConfig {
 ///
 /// # Errors
 /// [`TelemetryError`], see its variants.
-pub fn init_logs(config: &LogConfig) -> Result<(), TelemetryError> {
-    let filter = config.filter()?;
+pub fn init_logs(config: &LogConfig) -> Result<LogHandle, TelemetryError> {
+    let (filter, handle) = reload::Layer::new(config.filter()?);
     let stderr_is_journal = std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal();
     let layer = match config.format {
         LogFormat::Journald => tracing_journald::layer().map_err(TelemetryError::Journal)?.boxed(),
@@ -95,7 +98,28 @@ pub fn init_logs(config: &LogConfig) -> Result<(), TelemetryError> {
             tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
         }
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().map_err(|_| TelemetryError::Twice)
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
+    subscriber.try_init().map_err(|_| TelemetryError::Twice)?;
+    Ok(LogHandle { filter: handle })
+}
+
+/// The process's logging, for changing its level while it runs.
+#[derive(Debug, Clone)]
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+}
+
+// === impl LogHandle ===
+
+impl LogHandle {
+    /// Takes over the level; the form of the lines stays as it was set up.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Level`] if it is none.
+    pub fn set_level(&self, config: &LogConfig) -> Result<(), TelemetryError> {
+        let filter = config.filter()?;
+        self.filter.reload(filter).map_err(|_| TelemetryError::Gone)
+    }
 }
 
 fn console<S>() -> Box<dyn Layer<S> + Send + Sync>

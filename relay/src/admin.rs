@@ -11,6 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use picket_common::config::reload::ConfigStatus;
 use picket_common::telemetry::{METRICS_CONTENT_TYPE, encode_metrics};
 use picket_common::timestamp::Timestamp;
 use prometheus_client::registry::Registry;
@@ -29,6 +30,8 @@ pub struct Admin {
     pub registry: Registry,
     /// How the link fares.
     pub uplink: watch::Receiver<UplinkStatus>,
+    /// How its configuration fares.
+    pub config: watch::Receiver<ConfigStatus>,
     /// Who the relay is.
     pub identity: LiveIdentity,
     /// Where SDKs reach the relay.
@@ -83,6 +86,7 @@ impl Admin {
                 has_room: spool.has_room(),
             },
             outcomes_waiting: spool.counts_waiting(),
+            config: Some(self.config.borrow().clone()),
             certificate_expires_at: Some(self.identity.current().validity.not_after),
             uplink: self.uplink.borrow().clone(),
         }

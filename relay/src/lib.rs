@@ -32,6 +32,7 @@ pub mod projects;
 pub mod quota;
 pub mod rate_limit;
 pub mod refusal;
+pub mod reload;
 pub mod run;
 pub mod scrub;
 pub mod spool;

@@ -5,6 +5,7 @@
 use std::io::{self, Read as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -17,6 +18,7 @@ use picket_common::wire::join::JoinToken;
 use picket_relay::config::{ENV_PREFIX, RelayConfig, STANDARD_FILE};
 use picket_relay::http::tls::{Certificates, TlsError};
 use picket_relay::join::{self, Overwrite};
+use picket_relay::reload::ConfigSource;
 use picket_relay::scrub::dry_run;
 use picket_relay::{run, status};
 use rustix::fs::Mode;
@@ -134,15 +136,19 @@ fn forbid_core_dumps() -> rustix::io::Result<()> {
 }
 
 fn configuration(arguments: &Arguments) -> Result<RelayConfig, ConfigError> {
-    let CommonArguments { config, data_dir, .. } = &arguments.common;
+    let needs_certificate = matches!(arguments.command, Command::Run | Command::CheckConfig);
+    let sources = sources(&arguments.common);
+    load_with(&sources, |config: &RelayConfig| if needs_certificate { check_certificate(config) } else { Ok(()) })
+}
+
+fn sources(common: &CommonArguments) -> Sources {
+    let CommonArguments { config, data_dir, .. } = common;
     let data_dir = data_dir.as_ref().map(|directory| Override {
         flag: "--data-dir",
         key: "data_dir",
         value: toml::Value::String(directory.display().to_string()),
     });
-    let sources = Sources::of_process(config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect());
-    let needs_certificate = matches!(arguments.command, Command::Run | Command::CheckConfig);
-    load_with(&sources, |config: &RelayConfig| if needs_certificate { check_certificate(config) } else { Ok(()) })
+    Sources::of_process(config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect())
 }
 
 fn check_certificate(config: &RelayConfig) -> Result<(), InvalidValue> {
@@ -157,8 +163,14 @@ fn execute(arguments: Arguments, config: RelayConfig) -> anyhow::Result<()> {
         Command::Status => print_status(&config, json),
         Command::Scrub(scrub) => print_scrubbed(&scrub, json),
         Command::Run => {
-            init_logs(&config.log)?;
-            runtime()?.block_on(run::run(config)).map_err(Into::into)
+            let logs = Some(init_logs(&config.log)?);
+            let common = arguments.common;
+            let read = Arc::new(move || load_with(&sources(&common), check_certificate));
+            let runtime = runtime()?;
+            let ended = runtime.block_on(run::run(ConfigSource { config, read, logs }));
+            // What still waits, for a disk or a name server, must not keep the process from ending.
+            runtime.shutdown_background();
+            ended.map_err(Into::into)
         }
         Command::Join { token, force } => {
             init_logs(&config.log)?;

@@ -64,6 +64,14 @@ impl Pipeline {
         Self { limits: Arc::new(limits), rates, quotas, spool, outcomes, random, blob_turns }
     }
 
+    /// The same stages with other limits; rates that did not change go on counting.
+    #[must_use]
+    pub fn with_limits(&self, limits: LimitsConfig) -> Self {
+        let is_same = limits.rates == self.limits.rates;
+        let rates = if is_same { self.rates.clone() } else { Rates::new(&limits.rates) };
+        Self { limits: Arc::new(limits), rates, ..self.clone() }
+    }
+
     /// The rates that the HTTP layer asks before it reads a body.
     #[must_use]
     pub const fn rates(&self) -> &Rates {

@@ -6,15 +6,20 @@
 //! ```
 //!
 //! Whatever ends first ends the rest in that order: a signal (exit 0), a spool that can't write any more or a task that
-//! ended although it was needed (exit 1, and systemd starts it anew).
+//! ended although it was needed (exit 1, and systemd starts it anew). Each step has its bound, so that the whole takes
+//! `http.shutdown_timeout` and `uplink.shutdown_timeout` and a few seconds at most, whoever does not answer. A second signal ends it
+//! at once (exit 1). SIGHUP reads the configuration again (`reload`).
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use picket_common::config::reload::Reloader;
 use picket_common::http_server::{Plain, Transport};
+use picket_common::stop_signal::StopSignal;
 use picket_common::supervision::{SupervisedTask, Supervisor, TaskEnded};
 use picket_common::timestamp::Timestamp;
 use prometheus_client::registry::Registry;
@@ -22,14 +27,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::config::{HttpConfig, RelayConfig};
+use crate::http::Server;
+use crate::http::front::Front;
 use crate::http::serve::serve;
 use crate::http::tls::{self, Certificates, SdkTransport, TlsError};
-use crate::http::{self, Server};
 use crate::identity_store::RelayIdentity;
 use crate::limit::memory::MemoryBudget;
 use crate::live_identity::LiveIdentity;
@@ -39,12 +46,19 @@ use crate::pipeline::Pipeline;
 use crate::projects::Projects;
 use crate::quota::keeper;
 use crate::quota::table::Quotas;
+use crate::reload::{self, Applier, ConfigSource};
 use crate::spool::{Committer, Spool, SpoolError};
 use crate::staging::{Staging, StagingError};
 use crate::uplink::{self, UplinkParts, UplinkStatus};
 
 /// Connections of the admin listener: a scraper, an operator, and room.
 const ADMIN_CONNECTIONS: usize = 16;
+
+/// How long the uplink and the tasks beside it may take beyond `uplink.shutdown_timeout`: a goodbye, and a write under way.
+const BACK_MARGIN: Duration = Duration::from_secs(3);
+
+/// How long the commit thread may take to end: one synced write, on a disk that is slow.
+const COMMITTER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Descriptors that are kept for what is no SDK's connection: RocksDB's files (64 at most), staged bodies, the link, the admin
 /// listener, logs.
@@ -86,6 +100,9 @@ pub enum RunError {
     /// The spool can't write any more.
     #[error("stopped because the spool failed: {0}")]
     SpoolFailed(Arc<str>),
+    /// A second signal came while the relay stopped.
+    #[error("stopped at once by a second signal ({0}); what was answered is on disk, requests in flight were cut off")]
+    CutShort(&'static str),
     /// A task ended that the relay can't do without.
     #[error("stopped because {0}")]
     TaskEnded(TaskEnded),
@@ -94,23 +111,36 @@ pub enum RunError {
 /// Runs a relay until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`RunError`] if it can't start, or if its spool fails or a task ends while it runs.
-pub async fn run(mut config: RelayConfig) -> Result<(), RunError> {
-    let mut stop_signal = StopSignal::install()?;
+/// [`RunError`] if it can't start, or if its spool fails or a task ends while it runs, or if a second signal cuts its stop short.
+pub async fn run(mut source: ConfigSource) -> Result<(), RunError> {
+    let mut stop_signal = StopSignal::install().map_err(no_handler)?;
     raise_open_files_limit();
+    let config = &mut source.config;
     keep_connections_within_open_files(&mut config.http);
     let identity = crate::join::load_identity(&config.data_dir)?;
-    let (spool, committer) = open_spool(&config).await?;
-    let listeners = Listeners::bind(&config).await?;
-    let tasks = Tasks::start(&config, identity, &spool, listeners)?;
+    let (spool, committer) = open_spool(config).await?;
+    let listeners = Listeners::bind(config).await?;
+    let tasks = Tasks::start(source, identity, &spool, listeners)?;
 
     let ended = until_told(stop_signal.received(), &spool, &tasks.supervisor).await;
-    tasks.stop().await;
-    committer.close().await;
+    let stopping = async {
+        tasks.stop().await;
+        if timeout(COMMITTER_PATIENCE, committer.close()).await.is_err() {
+            warn!(patience = ?COMMITTER_PATIENCE, "the spool was not closed in time; what was answered is on disk");
+        }
+    };
+    tokio::select! {
+        () = stopping => {}
+        signal = stop_signal.received() => return Err(RunError::CutShort(signal)),
+    }
     if ended.is_ok() {
         info!("stopped");
     }
     ended
+}
+
+fn no_handler(source: io::Error) -> RunError {
+    RunError::System { action: "install a signal handler", source }
 }
 
 /// Waits for the first of what ends a relay; an error is what it must not end by.
@@ -142,7 +172,7 @@ impl Listeners {
         Ok(Self {
             sdks: listen(config.listen, "listen").await?,
             certificates: Certificates::of_config(&config.tls)?.map(Arc::new),
-            hangup: install(SignalKind::hangup())?,
+            hangup: signal(SignalKind::hangup()).map_err(no_handler)?,
             admin: listen(config.admin_listen, "admin_listen").await?,
         })
     }
@@ -155,19 +185,30 @@ struct Tasks {
     http: SupervisedTask,
     /// For outcomes, the uplink, the keeper of quotas, the admin listener and the certificates: they outlive the requests.
     stop_back: CancellationToken,
-    back: [SupervisedTask; 5],
+    back: [SupervisedTask; 6],
+    /// How long those may take to end.
+    back_patience: Duration,
 }
 
 // === impl Tasks ===
 
 impl Tasks {
     fn start(
-        config: &RelayConfig,
+        source: ConfigSource,
         identity: RelayIdentity,
         spool: &Spool,
         listeners: Listeners,
     ) -> Result<Self, RunError> {
+        let ConfigSource { config, read, logs } = source;
         let mut registry = metrics::registry();
+        let read = move || {
+            let mut next = read()?;
+            keep_connections_within_open_files(&mut next.http);
+            Ok(next)
+        };
+        let reloader =
+            Reloader::new(config.clone(), Arc::new(read), reload::takes_effect, Timestamp::now, &mut registry);
+        let config = &config;
         spool.register_metrics(&mut registry);
         let projects = Projects::open(spool.clone())?;
         let max_staged_bytes = config.limits.max_staged_bytes.as_usize();
@@ -197,24 +238,33 @@ impl Tasks {
             server: Arc::clone(&server),
             registry,
             uplink: uplink_status,
+            config: reloader.status(),
             identity,
             listen: address,
             started_at: Timestamp::now(),
         };
         let admin_config = HttpConfig { max_connections: ADMIN_CONNECTIONS, ..config.http.clone() };
         let admin_pages = admin::router(Arc::new(admin));
+        let admin_pages = move || admin_pages.clone();
         let serving = serve_until(listeners.admin, Plain, admin_pages, admin_config, None, stop_back.clone());
         let admin = supervisor.spawn("admin", serving);
         let (ready, counted) = (server.is_ready(), Some(server.metrics.clone()));
         let transport = listeners.certificates.clone().map_or(SdkTransport::Plain, SdkTransport::Tls);
-        let (router, http_config) = (http::router(server), config.http.clone());
+        let front = Front::new(server);
+        let (answering, http_config) = (front.clone(), config.http.clone());
+        let router = move || answering.router();
         let serving = serve_until(listeners.sdks, transport, router, http_config, counted, stop_http.clone());
         let http = supervisor.spawn("http", serving);
         let tls = listeners.certificates.is_some();
-        let freshening = tls::keep_fresh(listeners.certificates, listeners.hangup, stop_back.clone());
+        let applier = Applier { logs, certificates: listeners.certificates.clone(), front };
+        let reloading = reloader.run(listeners.hangup, move |next| applier.apply(next), stop_back.clone());
+        let reloading = supervisor.spawn("reload", reloading);
+        let freshening = tls::keep_fresh(listeners.certificates, stop_back.clone());
         let certificates = supervisor.spawn("certificates", freshening);
         info!(%address, tls, ready, version = env!("CARGO_PKG_VERSION"), "relay is listening");
-        Ok(Self { supervisor, stop_http, http, stop_back, back: [outcomes, uplink, keeper, admin, certificates] })
+        let back = [outcomes, uplink, keeper, admin, certificates, reloading];
+        let back_patience = config.uplink.shutdown_timeout.get() + BACK_MARGIN;
+        Ok(Self { supervisor, stop_http, http, stop_back, back, back_patience })
     }
 
     async fn stop(self) {
@@ -222,8 +272,13 @@ impl Tasks {
         self.stop_http.cancel();
         self.http.join().await;
         self.stop_back.cancel();
-        for task in self.back {
-            task.join().await;
+        let all = async {
+            for task in self.back {
+                task.join().await;
+            }
+        };
+        if timeout(self.back_patience, all).await.is_err() {
+            warn!(patience = ?self.back_patience, "the uplink did not end in time; what it has not delivered is on disk");
         }
     }
 }
@@ -231,7 +286,7 @@ impl Tasks {
 async fn serve_until(
     listener: TcpListener,
     transport: impl Transport,
-    router: Router,
+    router: impl Fn() -> Router + Clone + Send + 'static,
     config: HttpConfig,
     metrics: Option<RelayMetrics>,
     stop: CancellationToken,
@@ -302,29 +357,6 @@ fn keep_connections_within_open_files(config: &mut HttpConfig) {
     if config.max_connections > room {
         warn!(open_files = most, configured = config.max_connections, used = room, "http.max_connections is lowered");
         config.max_connections = room;
-    }
-}
-
-fn install(kind: SignalKind) -> Result<Signal, RunError> {
-    signal(kind).map_err(|source| RunError::System { action: "install a signal handler", source })
-}
-
-/// SIGTERM and SIGINT.
-struct StopSignal {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignal {
-    fn install() -> Result<Self, RunError> {
-        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
-    }
-
-    async fn received(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }
 

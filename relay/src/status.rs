@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use picket_common::config::reload::ConfigStatus;
 use picket_common::config::{ByteSize, Span};
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct RelayStatus {
     /// Counts of outcomes that are on disk and in no batch yet.
     #[serde(default)]
     pub outcomes_waiting: u64,
+    /// When the configuration was read, and how the last reload went.
+    #[serde(default)]
+    pub config: Option<ConfigStatus>,
     /// Until when the certificate is good by which the aggregator knows this relay.
     #[serde(default)]
     pub certificate_expires_at: Option<Timestamp>,
@@ -142,6 +146,9 @@ impl RelayStatus {
         line("connections", self.connections.to_string());
         line("in flight", ByteSize::bytes(self.in_flight_bytes).to_string());
         line("spool", self.spool.line(now));
+        if let Some(reload) = self.config.as_ref().and_then(|config| config.last_reload.as_ref()) {
+            line("configuration", reload.to_string());
+        }
         line("uplink", self.uplink.to_string());
         if let Some(expires_at) = self.certificate_expires_at {
             line("certificate", format!("good until {}", expires_at.to_rfc3339()));
@@ -200,6 +207,7 @@ mod tests {
                 has_room: true,
             },
             outcomes_waiting: 0,
+            config: None,
             certificate_expires_at: Some(Timestamp::from_millis(1_771_596_306_000)),
             uplink: UplinkStatus::default(),
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -227,6 +227,22 @@ impl Aggregator {
     #[track_caller]
     pub fn stop(&mut self) -> Duration {
         self.program.take().expect("the aggregator runs").stop(STOP_PATIENCE)
+    }
+
+    /// The running process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    #[track_caller]
+    pub const fn process(&self) -> &Program {
+        self.program.as_ref().expect("the aggregator runs")
+    }
+
+    /// Waits until it has ended by itself, after a signal; how it did, and after how long.
+    #[track_caller]
+    pub fn wait_for_end(&mut self, within: Duration) -> (ExitStatus, Duration) {
+        self.program.take().expect("the aggregator runs").wait_for_end(within)
     }
 
     /// Everything it has logged.

@@ -90,6 +90,22 @@ impl ClickHouseServer {
         answer.text().lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
     }
 
+    /// Lets it hang (SIGSTOP) until [`Self::resume`].
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pause(&self) {
+        self.program.as_ref().expect("the server runs").pause();
+    }
+
+    /// Lets it run on.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn resume(&self) {
+        self.program.as_ref().expect("the server runs").resume();
+    }
+
     /// Stops it.
     #[track_caller]
     pub fn stop(mut self) {

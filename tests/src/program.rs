@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 use crate::wait::eventually;
 
@@ -138,7 +139,36 @@ impl Program {
         self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Waits until it has ended by itself; how it did, and after how long.
+    ///
+    /// # Panics
+    /// If it has not within `within`.
+    #[track_caller]
+    pub fn wait_for_end(mut self, within: Duration) -> (ExitStatus, Duration) {
+        let started = Instant::now();
+        let what = format!("{} ends", self.name);
+        let status = eventually(&what, within, || self.ended().ok_or_else(|| "it runs".to_owned()));
+        (status, started.elapsed())
+    }
+
+    /// Memory it has resident now, in bytes.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    #[track_caller]
+    pub fn resident_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process is there");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells what is resident");
+        let kilobytes: u64 = line.split_whitespace().nth(1).expect("a value").parse().expect("a number");
+        kilobytes * 1024
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has been waited for.
+    pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
         kill_process(pid, signal).expect("our own child can be signalled");
     }

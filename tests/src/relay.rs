@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -213,6 +214,22 @@ impl Relay {
     /// Lets it run on.
     pub fn resume(&self) {
         self.program.as_ref().expect("the relay runs").resume();
+    }
+
+    /// The running process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    #[track_caller]
+    pub const fn process(&self) -> &Program {
+        self.program.as_ref().expect("the relay runs")
+    }
+
+    /// Waits until it has ended by itself, after a signal; how it did, and after how long.
+    #[track_caller]
+    pub fn wait_for_end(&mut self, within: Duration) -> (ExitStatus, Duration) {
+        self.program.take().expect("the relay runs").wait_for_end(within)
     }
 
     /// Everything it has logged.

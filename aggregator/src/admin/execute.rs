@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use picket_common::config::reload::ConfigStatus;
 use picket_common::timestamp::Timestamp;
+use tokio::sync::watch;
 
 use super::{IssueWithEvent, RelayEntry, Reply, Request, dead_letters};
 use crate::accounts::random_password;
@@ -31,6 +33,8 @@ pub struct AdminContext {
     pub live: Option<LiveRelays>,
     /// Since when it serves.
     pub started_at: Option<Timestamp>,
+    /// How the configuration of what serves fares.
+    pub config_status: Option<watch::Receiver<ConfigStatus>>,
 }
 
 /// Does what is asked; a failure is a reply too.
@@ -161,5 +165,6 @@ async fn status(context: &AdminContext) -> Result<Status, StoreError> {
         relays_connected: context.live.as_ref().map_or(0, |live| live.count() as u64),
         journal_batches: backlog.map_or(0, |backlog| backlog.batches),
         journal_bytes: backlog.map_or(0, |backlog| backlog.bytes),
+        config: context.config_status.as_ref().map(|status| status.borrow().clone()),
     })
 }

@@ -75,6 +75,7 @@ async fn ask_stores(config: &AggregatorConfig, directory: &DataDir, request: Req
         journal,
         live: None,
         started_at: None,
+        config_status: None,
     };
     let reply = execute(&context, request, now).await;
     context.registry.database.close().await;

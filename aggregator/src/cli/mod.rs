@@ -12,6 +12,7 @@ mod project;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -27,7 +28,7 @@ use crate::config::{AggregatorConfig, ENV_PREFIX, STANDARD_FILE};
 use crate::fleet::Retirement;
 use crate::projects::KeyState;
 use crate::query::IssueFilter;
-use crate::server;
+use crate::server::{self, ConfigSource};
 
 /// Exit code of a configuration that can't be used (`EX_CONFIG` of sysexits).
 const EXIT_CONFIG: u8 = 78;
@@ -289,7 +290,10 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_CONFIG),
     };
-    match runtime.block_on(run(cli, config)) {
+    let ended = runtime.block_on(run(cli, config));
+    // What still waits, for a database or a disk, must not keep the process from ending.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
@@ -302,18 +306,20 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 fn configuration(cli: &Cli) -> anyhow::Result<AggregatorConfig> {
-    let args = &cli.common;
+    // The others may be answered by a serving aggregator, whatever became of its files.
+    let needs_library = matches!(cli.command, Command::Init { .. } | Command::Serve | Command::CheckConfig);
+    let surroundings =
+        |config: &AggregatorConfig| if needs_library { config.clickhouse.check_library() } else { Ok(()) };
+    Ok(load_with(&sources(&cli.common), surroundings)?)
+}
+
+fn sources(args: &CommonArgs) -> Sources {
     let data_dir = args.data_dir.as_ref().map(|path| Override {
         flag: "--data-dir",
         key: "data_dir",
         value: toml::Value::String(path.display().to_string()),
     });
-    let sources = Sources::of_process(args.config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect());
-    // The others may be answered by a serving aggregator, whatever became of its files.
-    let needs_library = matches!(cli.command, Command::Init { .. } | Command::Serve | Command::CheckConfig);
-    let surroundings =
-        |config: &AggregatorConfig| if needs_library { config.clickhouse.check_library() } else { Ok(()) };
-    Ok(load_with(&sources, surroundings)?)
+    Sources::of_process(args.config.clone(), STANDARD_FILE, ENV_PREFIX, data_dir.into_iter().collect())
 }
 
 /// How to serve what a command with these arguments prepared.
@@ -338,8 +344,13 @@ async fn run(cli: Cli, config: AggregatorConfig) -> anyhow::Result<()> {
         }
         Command::Serve => {
             command::refuse_second_server(&config).await?;
-            init_logs(&config.log)?;
-            return server::serve(config).await;
+            let logs = init_logs(&config.log)?;
+            let common = cli.common;
+            let read = move || {
+                let check = |config: &AggregatorConfig| config.clickhouse.check_library();
+                load_with(&sources(&common), check).map_err(Into::into)
+            };
+            return server::serve(ConfigSource { config, read: Arc::new(read), logs }).await;
         }
         Command::CheckConfig => return output::config_is_valid(&config, json),
         Command::Project(ProjectCommand::Create { name, platform }) => Request::CreateProject { name, platform },

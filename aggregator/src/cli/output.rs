@@ -5,6 +5,7 @@ use std::io::{self, StdoutLock, Write};
 use std::path::Path;
 
 use anyhow::bail;
+use picket_common::config::reload::{ConfigStatus, LastReload};
 use picket_common::timestamp::Timestamp;
 use serde_json::json;
 
@@ -251,7 +252,20 @@ fn status_json(status: &Status) -> serde_json::Value {
         "relays": status.relays,
         "relays_connected": status.relays_connected,
         "journal": { "batches": status.journal_batches, "bytes": status.journal_bytes },
+        "config": status.config.as_ref().map(config_json),
     })
+}
+
+fn config_json(config: &ConfigStatus) -> serde_json::Value {
+    let reload = |reload: &LastReload| {
+        json!({
+            "at": reload.at.to_rfc3339(),
+            "ok": reload.ok,
+            "error": reload.error,
+            "needs_restart": reload.needs_restart,
+        })
+    };
+    json!({ "loaded_at": config.loaded_at.to_rfc3339(), "last_reload": config.last_reload.as_ref().map(reload) })
 }
 
 pub(super) fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {

@@ -85,7 +85,7 @@ async fn tell_all(
     shutdown: &CancellationToken,
 ) -> Result<(), FrameError> {
     let intake = &session.shared.intake;
-    let mut told_window = window(&intake.config, intake.journal.backlog());
+    let mut told_window = window(&intake.settings.borrow(), intake.journal.backlog());
     let welcome = FromAggregator::Welcome {
         protocol: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -120,7 +120,7 @@ async fn tell_all(
                 shutdown.cancelled().await;
             },
             _ = ticks.tick() => {
-                let now = window(&intake.config, intake.journal.backlog());
+                let now = window(&intake.settings.borrow(), intake.journal.backlog());
                 if now != told_window {
                     told_window = now;
                     write_frame(send, &FromAggregator::Window(now), MAX_CONTROL_FRAME).await?;

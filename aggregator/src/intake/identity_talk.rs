@@ -79,7 +79,7 @@ impl<'a> IdentityTalk<'a> {
             return FromAggregator::RenewRefused { detail: "asked too often, try again in a minute".to_owned() };
         }
         let intake = &self.session.shared.intake;
-        let lifetime = intake.config.relay_certificate_lifetime.get();
+        let lifetime = intake.settings.borrow().relay_certificate_lifetime.get();
         match intake.fleet.renew(self.session.relay_id, csr_pem, lifetime, Timestamp::now()).await {
             Ok(signed) => FromAggregator::Renewed { certificate_pem: signed.certificate_pem },
             Err(error) => {

@@ -86,7 +86,7 @@ async fn answer(shared: &Shared, request: &JoinRequest) -> Result<JoinReply, Clo
     let mut random = [0; 16];
     getrandom::fill(&mut random)
         .map_err(|error| Close::new(CloseCode::Internal, format!("the system's random source failed: {error}")))?;
-    let lifetime = shared.intake.config.relay_certificate_lifetime.get();
+    let lifetime = shared.intake.settings.borrow().relay_certificate_lifetime.get();
     match shared.intake.fleet.join(request, lifetime, Timestamp::now(), random).await {
         Ok(joined) => {
             metrics.join(JoinResult::Joined);

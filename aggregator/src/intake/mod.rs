@@ -103,8 +103,10 @@ pub enum IntakeError {
 /// What intake works with.
 #[derive(Debug, Clone)]
 pub struct Intake {
-    /// Bounds.
+    /// Bounds, as they were at the start.
     pub config: LinkConfig,
+    /// The same, of which the windows, `max_connections` and the life of certificates may change while it runs.
+    pub settings: watch::Receiver<LinkConfig>,
     /// Who may connect.
     pub fleet: Fleet,
     /// Where batches go.
@@ -246,7 +248,7 @@ impl Gate {
 
     fn is_full(&self, remote: SocketAddr) -> bool {
         let connections = self.connections.len();
-        let is_full = connections >= self.shared.intake.config.max_connections as usize;
+        let is_full = connections >= self.shared.intake.settings.borrow().max_connections as usize;
         if is_full {
             warn!(%remote, connections, "connection refused: link.max_connections is reached");
         }

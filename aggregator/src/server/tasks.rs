@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | intake | intake | takes batches and reports from relays | first: no more batches |
 //! | front | pages, metrics, commands | answer people, scrapers, commands | second |
+//! | front | reload | reads the configuration again on SIGHUP | second |
 //! | back | worker | carries insert plans out | last, finishes the plan under way |
 //! | back | journal | lives as long as the journal's commit thread | last |
 //!
@@ -12,17 +13,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_common::config::reload::Reloader;
 use picket_common::supervision::{SupervisedTask, Supervisor};
 use picket_common::timestamp::Timestamp;
 use prometheus_client::registry::Registry as Prometheus;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::reload::{ConfigSource, takes_effect};
 use super::{Listeners, Stores, listener};
 use crate::admin::{AdminContext, socket};
 use crate::api;
 use crate::config::AggregatorConfig;
-use crate::intake::{Intake, IntakeMetrics, IntakeServer, LiveRelays};
+use crate::intake::{Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
 use crate::issues::Issues;
 use crate::metrics;
 use crate::process::{ProcessMetrics, Refusals, Worker};
@@ -54,15 +58,20 @@ struct Stage {
 impl Tasks {
     /// Starts everything, intake last: a batch finds all that it needs.
     pub(super) fn start(
-        config: &Arc<AggregatorConfig>,
+        source: ConfigSource,
         stores: &Stores,
         listeners: Listeners,
         started_at: Timestamp,
     ) -> anyhow::Result<Self> {
+        let ConfigSource { config, read, logs } = source;
+        let config = &Arc::new(config);
         let mut prometheus = metrics::registry();
+        let ours = prometheus.sub_registry_with_prefix("picket_aggregator");
+        let reloader = Reloader::new((**config).clone(), read, takes_effect, Timestamp::now, ours);
         stores.journal.register_metrics(&mut prometheus);
         let live = LiveRelays::default();
-        let intake = intake(config, stores, live.clone(), &mut prometheus);
+        let settings = watch::Sender::new(config.link.clone());
+        let intake = intake(config, stores, live.clone(), settings.subscribe(), &mut prometheus);
         let intake = IntakeServer::bind(config.link_listen, intake)?;
         let worker = worker(config, stores, &mut prometheus);
         let supervisor = Supervisor::new();
@@ -77,6 +86,12 @@ impl Tasks {
             journal: Some(stores.journal.clone()),
             live: Some(live),
             started_at: Some(started_at),
+            config_status: Some(reloader.status()),
+        };
+        let apply = move |next: &Arc<AggregatorConfig>| {
+            logs.set_level(&next.log)?;
+            settings.send_replace(next.link.clone());
+            Ok(())
         };
 
         let stop = CancellationToken::new();
@@ -90,6 +105,7 @@ impl Tasks {
             supervisor.spawn("pages", listener::serve(listeners.pages, pages, stop.clone())),
             supervisor.spawn("metrics", listener::serve(listeners.metrics, watched, stop.clone())),
             supervisor.spawn("commands", socket::serve(listeners.commands, admin, stop.clone())),
+            supervisor.spawn("reload", reloader.run(listeners.hangup, apply, stop.clone())),
         ];
         let front = Stage { stop, tasks: front };
         let stop = CancellationToken::new();
@@ -131,9 +147,16 @@ fn watch_journal(stores: &Stores, stop: CancellationToken) -> impl Future<Output
     }
 }
 
-fn intake(config: &AggregatorConfig, stores: &Stores, live: LiveRelays, prometheus: &mut Prometheus) -> Intake {
+fn intake(
+    config: &AggregatorConfig,
+    stores: &Stores,
+    live: LiveRelays,
+    settings: watch::Receiver<LinkConfig>,
+    prometheus: &mut Prometheus,
+) -> Intake {
     Intake {
         config: config.link.clone(),
+        settings,
         fleet: stores.registry.fleet.clone(),
         journal: stores.journal.clone(),
         projects: stores.registry.projects.watch(),

@@ -7,6 +7,7 @@
 //! What it does not do: know any key. The two programs define theirs and pass the struct in.
 
 mod origin;
+pub mod reload;
 mod units;
 
 use std::path::{Path, PathBuf};

@@ -34,6 +34,7 @@ mod cors;
 mod encoding;
 mod endpoints;
 mod exchange;
+pub mod front;
 mod large_body;
 mod legacy_body;
 mod mime;
@@ -127,6 +128,25 @@ pub fn router(server: Arc<Server>) -> Router {
 }
 
 impl Server {
+    /// The same with other limits. What is sized at the start (memory, staging) and what counts (rates that did not change, quotas)
+    /// is shared.
+    #[must_use]
+    pub fn reconfigured(&self, config: HttpConfig, limits: LimitsConfig) -> Self {
+        Self {
+            pipeline: self.pipeline.with_limits(limits.clone()),
+            config,
+            limits,
+            budget: self.budget.clone(),
+            decoding: self.decoding.clone(),
+            staging: self.staging.clone(),
+            random: self.random,
+            projects: self.projects.clone(),
+            outcomes: self.outcomes.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock,
+        }
+    }
+
     /// Whether requests can be taken: the spool is open (it is, as long as this exists) and a configuration is known.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -21,11 +21,12 @@ use crate::metrics::RelayMetrics;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Serves `router` on `listener` until `shutdown`, then finishes what is in flight. Connections are counted in `metrics`.
+/// Serves on `listener` until `shutdown`, then finishes what is in flight. Each request is answered by what `router` gives then.
+/// Connections are counted in `metrics`.
 pub async fn serve(
     listener: TcpListener,
     transport: impl Transport,
-    router: Router,
+    router: impl Fn() -> Router + Clone + Send + 'static,
     config: &HttpConfig,
     metrics: Option<RelayMetrics>,
     shutdown: impl Future<Output = ()>,
@@ -40,7 +41,7 @@ pub async fn serve(
         body_timeout: config.body_timeout.get(),
         shutdown_timeout: config.shutdown_timeout.get(),
     };
-    let handle = move |request, peer| respond(router.clone(), request, peer);
+    let handle = move |request, peer| respond(router(), request, peer);
     let opened = || metrics.as_ref().map(RelayMetrics::connection_opened);
     http_server::serve(listener, transport, limits, handle, opened, shutdown).await;
 }

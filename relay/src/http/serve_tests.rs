@@ -25,7 +25,7 @@ async fn serve_with(relay: &Relay, config: HttpConfig) -> Running {
     let (stop, stopped) = oneshot::channel();
     let (router, metrics) = (router(Arc::clone(&relay.server)), relay.server.metrics.clone());
     let task = tokio::spawn(async move {
-        serve(listener, Plain, router, &config, Some(metrics), async { drop(stopped.await) }).await;
+        serve(listener, Plain, move || router.clone(), &config, Some(metrics), async { drop(stopped.await) }).await;
     });
     Running { address, stop, task }
 }

@@ -72,6 +72,7 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
     let live = LiveRelays::default();
     let mut registry = Registry::default();
     let intake = Intake {
+        settings: watch::Sender::new(config.clone()).subscribe(),
         config,
         fleet: fleet.clone(),
         journal: journal.clone(),

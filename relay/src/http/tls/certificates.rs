@@ -77,11 +77,23 @@ pub enum Reload {
 /// The pair in use.
 #[derive(Debug)]
 pub struct Certificates {
+    files: Mutex<Files>,
+    current: ArcSwap<ServerConfig>,
+}
+
+#[derive(Debug, Clone)]
+struct Files {
     certificate: PathBuf,
     key: PathBuf,
-    current: ArcSwap<ServerConfig>,
     /// How the files looked when they were last read, whether that led to a pair or not: so a bad pair is told once.
-    seen: Mutex<[Stamp; 2]>,
+    seen: [Stamp; 2],
+}
+
+impl Files {
+    fn stamped(certificate: &Path, key: &Path) -> Self {
+        let seen = [stamp(certificate), stamp(key)];
+        Self { certificate: certificate.to_owned(), key: key.to_owned(), seen }
+    }
 }
 
 /// What tells one version of a file from another: seconds and nanoseconds of its last change, length, inode. `None` where there
@@ -96,9 +108,9 @@ impl Certificates {
     /// # Errors
     /// [`TlsError`] if a file can't be read or the two don't make a pair.
     pub fn open(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let seen = Mutex::new([stamp(certificate), stamp(key)]);
+        let files = Files::stamped(certificate, key);
         let current = ArcSwap::from_pointee(load(certificate, key)?);
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), current, seen })
+        Ok(Self { files: Mutex::new(files), current })
     }
 
     /// Reads the pair that is configured, if one is. Blocking.
@@ -114,15 +126,28 @@ impl Certificates {
     /// # Errors
     /// [`TlsError`] as [`Self::open`]; the former pair stays in use.
     pub fn reload(&self, when: Reload) -> Result<bool, TlsError> {
-        let found = [stamp(&self.certificate), stamp(&self.key)];
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if when == Reload::IfChanged && *seen == found {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = Files::stamped(&files.certificate, &files.key);
+        if when == Reload::IfChanged && files.seen == found.seen {
             return Ok(false);
         }
-        *seen = found;
-        drop(seen);
-        self.current.store(Arc::new(load(&self.certificate, &self.key)?));
+        *files = found.clone();
+        drop(files);
+        self.current.store(Arc::new(load(&found.certificate, &found.key)?));
         Ok(true)
+    }
+
+    /// Reads a pair, of these files or others, and uses it for new connections from now on; its files are looked at from then on.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// [`TlsError`] as [`Self::open`]; the former pair stays in use.
+    pub fn follow(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
+        let found = Files::stamped(certificate, key);
+        let next = load(certificate, key)?;
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        self.current.store(Arc::new(next));
+        Ok(())
     }
 
     /// What the next connection uses.

@@ -1,9 +1,9 @@
 //! TLS on the port that SDKs reach: 1.2 and 1.3, with a certificate that is replaced while the relay runs.
 //!
 //! ```text
-//! SIGHUP ─┐
-//!         ├─▸ reload: both files ─▸ a pair that fits? ─ yes ▸ new connections use it
-//! timer ──┘   (timer: only if a file changed)         └ no ─▸ an error in the log, the old pair stays
+//! configuration reloaded ─┐
+//!                         ├─▸ reload: both files ─▸ a pair that fits? ─ yes ▸ new connections use it
+//! timer ──────────────────┘   (timer: only if a file changed)         └ no ─▸ an error in the log, the old pair stays
 //! ```
 //!
 //! Invariants: a connection keeps the pair that it began with; there is always a pair that fits; keys never get into logs.
@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_common::error_text::reason;
-use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -28,19 +27,16 @@ use tracing::{error, info};
 /// How often the files are looked at: two calls of the system.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// The task that keeps `certificates` fresh until `stop`. Where there are none, a SIGHUP has no effect (and does not end the
-/// process).
-pub async fn keep_fresh(certificates: Option<Arc<Certificates>>, mut hangup: Signal, stop: CancellationToken) {
+/// The task that keeps `certificates` fresh until `stop`.
+pub async fn keep_fresh(certificates: Option<Arc<Certificates>>, stop: CancellationToken) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let when = tokio::select! {
-            () = stop.cancelled() => return,
-            _ = hangup.recv() => Reload::Always,
-            _ = look.tick() => Reload::IfChanged,
-        };
+        if stop.run_until_cancelled(look.tick()).await.is_none() {
+            return;
+        }
         let Some(certificates) = certificates.clone() else { continue };
-        let reloaded = tokio::task::spawn_blocking(move || certificates.reload(when)).await;
+        let reloaded = tokio::task::spawn_blocking(move || certificates.reload(Reload::IfChanged)).await;
         match reloaded {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => info!("the TLS certificate is reloaded"),

@@ -67,7 +67,8 @@ async fn start(files: &Files) -> Running {
     let router = Router::new().route("/", get(|| async { "<here>" }));
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
-        serve(listener, transport, router, &HttpConfig::default(), None, async { drop(stopped.await) }).await;
+        serve(listener, transport, move || router.clone(), &HttpConfig::default(), None, async { drop(stopped.await) })
+            .await;
     });
     Running { address, certificates, _stop: stop, _task: task }
 }
@@ -181,7 +182,7 @@ async fn a_handshake_that_does_not_come_closes_its_connection() {
     let address = listener.local_addr().unwrap();
     let config = HttpConfig { header_timeout: picket_common::config::Span::millis(50), ..HttpConfig::default() };
     let server = tokio::spawn(async move {
-        serve(listener, SdkTransport::Tls(certificates), Router::new(), &config, None, std::future::pending()).await;
+        serve(listener, SdkTransport::Tls(certificates), Router::new, &config, None, std::future::pending()).await;
     });
     let mut stream = TcpStream::connect(address).await.unwrap();
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
