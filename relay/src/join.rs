@@ -23,9 +23,9 @@ use crate::identity_store::{
     NewIdentity, RelayDescription, has_identity, identity_directory, identity_of, load_description, store_identity,
 };
 use crate::key_request::KeyRequest;
-use crate::uplink::DialError;
 use crate::uplink::dial::Dialler;
 use crate::uplink::race::{DialTimes, TransportChoice, connect};
+use crate::uplink::{CongestionControl, DialError};
 
 pub use crate::identity_store::{LoadIdentityError, RelayIdentity, load_identity};
 
@@ -202,7 +202,7 @@ impl std::fmt::Display for Replaced {
 
 /// Asks the token's addresses in turn. A refusal is an answer: the others would say the same.
 async fn ask_each(token: &JoinToken, request: &JoinRequest) -> Result<(String, JoinReply), JoinError> {
-    let dialler = Dialler::new(join_client_config(token.authority)?)?;
+    let dialler = Dialler::new(join_client_config(token.authority)?, CongestionControl::default())?;
     let mut tried = Vec::new();
     for address in &token.addresses {
         tracing::info!(address, "asking the aggregator");

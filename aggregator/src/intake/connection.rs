@@ -36,8 +36,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A peer that has not shown yet who it is.
 pub(super) enum Attempt {
-    /// By QUIC.
-    Quic(Incoming),
+    /// By QUIC; boxed, because it is ten times as large as the other.
+    Quic(Box<Incoming>),
     /// By TCP, and what it is to be shown.
     Tcp(TcpStream, SocketAddr, Arc<rustls::ServerConfig>),
 }

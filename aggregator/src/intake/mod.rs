@@ -268,7 +268,7 @@ impl Gate {
                 false => incoming.refuse(),
             };
         };
-        self.serve(Attempt::Quic(incoming), handshake);
+        self.serve(Attempt::Quic(Box::new(incoming)), handshake);
     }
 
     fn admit_tcp(&mut self, stream: TcpStream, remote: SocketAddr, tls: &Arc<rustls::ServerConfig>) {

@@ -7,6 +7,17 @@ use serde::{Deserialize, Serialize};
 
 pub use super::race::TransportChoice;
 
+/// How QUIC finds out how fast it may send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CongestionControl {
+    /// Takes a lost packet for a full line (RFC 9438): fair to others, and slow where packets get lost for other reasons.
+    #[default]
+    Cubic,
+    /// Goes by the rate at which packets arrive: for lines that lose packets.
+    Bbr,
+}
+
 /// The `[uplink]` section of `relay.toml`. Which aggregators there are is in the identity, not here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +28,8 @@ pub struct UplinkConfig {
     pub transport: TransportChoice,
     /// How long QUIC is tried alone before TCP is tried as well.
     pub tcp_after: Span,
+    /// How QUIC finds out how fast it may send. TCP is the operating system's to control.
+    pub congestion: CongestionControl,
     /// How often QUIC is tried again while connected by TCP.
     pub quic_probe_interval: Span,
     /// How often the preferred aggregator is tried while connected to another one.
@@ -46,6 +59,7 @@ impl Default for UplinkConfig {
             connect_timeout: Span::secs(10),
             transport: TransportChoice::Auto,
             tcp_after: Span::secs(2),
+            congestion: CongestionControl::Cubic,
             quic_probe_interval: Span::secs(600),
             failback_interval: Span::secs(60),
             reply_timeout: Span::secs(30),

@@ -10,12 +10,15 @@ use std::time::Duration;
 use picket_common::transport::mux::Mux;
 use picket_common::transport::{Connection, ConnectionLost, Patience, TransportKind};
 use picket_common::wire::{CloseCode, SERVER_NAME};
+use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Endpoint, IdleTimeout, TransportConfig, VarInt};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use super::config::CongestionControl;
 
 /// NAT gateways forget a UDP mapping after 30 s as a rule, and an aggregator that is gone is to be noticed soon: a packet of
 /// some 40 bytes.
@@ -146,8 +149,8 @@ impl Dialler {
     ///
     /// # Errors
     /// [`DialError::Setup`] if they are no use for QUIC.
-    pub(crate) fn new(tls: rustls::ClientConfig) -> Result<Self, DialError> {
-        let quic = quic_config(tls.clone())?;
+    pub(crate) fn new(tls: rustls::ClientConfig, congestion: CongestionControl) -> Result<Self, DialError> {
+        let quic = quic_config(tls.clone(), congestion)?;
         Ok(Self { quic, tls: TlsConnector::from(Arc::new(tls)) })
     }
 
@@ -229,7 +232,7 @@ async fn refusal(to: SocketAddr) {
 }
 
 /// The QUIC settings of every connection a relay opens.
-fn quic_config(tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, DialError> {
+fn quic_config(tls: rustls::ClientConfig, congestion: CongestionControl) -> Result<quinn::ClientConfig, DialError> {
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| DialError::Setup(error.to_string()))?;
     let idle = IdleTimeout::try_from(IDLE).map_err(|error| DialError::Setup(error.to_string()))?;
     let mut transport = TransportConfig::default();
@@ -242,6 +245,9 @@ fn quic_config(tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, DialErr
     transport.datagram_receive_buffer_size(None);
     transport.keep_alive_interval(Some(KEEP_ALIVE));
     transport.max_idle_timeout(Some(idle));
+    if congestion == CongestionControl::Bbr {
+        transport.congestion_controller_factory(Arc::new(BbrConfig::default()));
+    }
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
     Ok(config)

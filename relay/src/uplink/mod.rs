@@ -57,7 +57,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{TransportChoice, UplinkConfig};
+pub use config::{CongestionControl, TransportChoice, UplinkConfig};
 pub use dial::DialError;
 pub use status::UplinkStatus;
 
@@ -197,7 +197,7 @@ impl Link {
         }
         let mut backoff = Backoff::new(self.config.backoff_min.get(), self.config.backoff_max.get());
         loop {
-            let dialler = match Dialler::new(self.identity.current().tls.clone()) {
+            let dialler = match Dialler::new(self.identity.current().tls.clone(), self.config.congestion) {
                 Ok(dialler) => dialler,
                 Err(error) => {
                     // An identity that loads makes a configuration; if not, the relay still spools.
