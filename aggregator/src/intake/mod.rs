@@ -36,7 +36,8 @@ mod tests;
 mod tls;
 mod window;
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,8 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_HANDSHAKES: usize = 64;
 /// Connections by TCP that the system holds for us.
 const TCP_BACKLOG: u32 = 256;
+/// How often the system is asked for a port that is free for both, where it is to choose one.
+const MAX_BIND_ATTEMPTS: u32 = 32;
 /// Wait after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long closing frames may take to get out.
@@ -156,18 +159,11 @@ impl IntakeServer {
         let certificates = intake.metrics.certificates.clone();
         let link_tls = Arc::new(LinkTls::new(intake.fleet.authorities().clone(), Timestamp::now, certificates)?);
         let configs = tls::server_configs(&link_tls, &intake.config)?;
-        let bind_error = |protocol| move |source| IntakeError::Bind { address: listen, protocol, source };
-        let socket = std::net::UdpSocket::bind(listen).map_err(bind_error("UDP"))?;
-        // The same port number, also where the system chose it.
-        let address = socket.local_addr().map_err(bind_error("UDP"))?;
+        let (socket, listener) = bind_both(listen, &intake.config)?;
         let endpoint_config = reset::endpoint_config(intake.fleet.authorities().held().oldest());
         let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint =
-            Endpoint::new(endpoint_config, Some(configs.quic), socket, runtime).map_err(bind_error("UDP"))?;
-        let listener = match intake.config.tcp {
-            true => Some(listen_tcp(address).map_err(bind_error("TCP"))?),
-            false => None,
-        };
+        let endpoint = Endpoint::new(endpoint_config, Some(configs.quic), socket, runtime)
+            .map_err(|source| IntakeError::Bind { address: listen, protocol: "UDP", source })?;
         let memory = Semaphore::new(batch::permits(intake.config.max_bytes_in_flight.as_u64()) as usize);
         let joins = Semaphore::new(join::MAX_AT_ONCE);
         let join_limiter = Mutex::new(JoinLimiter::new(Instant::now()));
@@ -284,6 +280,26 @@ impl Gate {
 
     fn serve(&mut self, attempt: Attempt, handshake: OwnedSemaphorePermit) {
         self.connections.spawn(connection::serve(Arc::clone(&self.shared), attempt, handshake, self.shutdown.clone()));
+    }
+}
+
+/// Binds one port for UDP and, unless it is switched off, TCP.
+fn bind_both(listen: SocketAddr, config: &LinkConfig) -> Result<(UdpSocket, Option<TcpListener>), IntakeError> {
+    let failed = |protocol| move |source| IntakeError::Bind { address: listen, protocol, source };
+    let mut attempts_left = MAX_BIND_ATTEMPTS;
+    loop {
+        let socket = UdpSocket::bind(listen).map_err(failed("UDP"))?;
+        if !config.tcp {
+            return Ok((socket, None));
+        }
+        let address = socket.local_addr().map_err(failed("UDP"))?;
+        attempts_left -= 1;
+        match listen_tcp(address) {
+            Ok(listener) => return Ok((socket, Some(listener))),
+            // The system chose a port that is free for UDP only: it may choose another.
+            Err(error) if listen.port() == 0 && error.kind() == ErrorKind::AddrInUse && attempts_left > 0 => {}
+            Err(error) => return Err(failed("TCP")(error)),
+        }
     }
 }
 
