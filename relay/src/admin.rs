@@ -77,6 +77,7 @@ impl Admin {
             connections: self.server.metrics.open_connections(),
             in_flight_bytes: self.server.budget.used() as u64,
             spool: SpoolStatus {
+                id: spool.id(),
                 batches: usage.batches,
                 records: usage.records,
                 bytes: usage.bytes,

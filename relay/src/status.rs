@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use picket_common::config::reload::ConfigStatus;
 use picket_common::config::{ByteSize, Span};
+use picket_common::ids::SpoolId;
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,8 @@ pub struct RelayStatus {
 /// How full the spool is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpoolStatus {
+    /// The id that new batches have; another one after the data directory was copied or turned back.
+    pub id: SpoolId,
     /// Batches that no aggregator has acknowledged.
     pub batches: u64,
     /// Their records.
@@ -198,6 +201,7 @@ mod tests {
             connections: 2,
             in_flight_bytes: 0,
             spool: SpoolStatus {
+                id: SpoolId::from_random([5; 16]),
                 batches: 1,
                 records: 3,
                 bytes: 2048,

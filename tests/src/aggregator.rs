@@ -205,6 +205,14 @@ impl Aggregator {
         });
     }
 
+    /// The value of a metric without labels.
+    #[must_use]
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let answer = HttpClient::new().get(self.admin, "/metrics", &[]).expect("an answer");
+        crate::relay::metric(&answer.text(), name)
+    }
+
     /// Where its embedded engine keeps its data.
     #[must_use]
     pub fn clickhouse_data(&self) -> PathBuf {

@@ -168,6 +168,13 @@ impl Relay {
         answers
     }
 
+    /// The value of a metric without labels.
+    #[must_use]
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        metric(&self.metrics(), name)
+    }
+
     /// Its metrics, as Prometheus reads them.
     ///
     /// # Panics
@@ -237,4 +244,12 @@ impl Relay {
     pub fn logged(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
+}
+
+/// The value of a metric without labels in Prometheus text.
+#[must_use]
+#[track_caller]
+pub fn metric(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} in {text}")).parse().expect("a whole number")
 }

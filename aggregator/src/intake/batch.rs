@@ -70,7 +70,7 @@ async fn read_header(session: &Session, receive: &mut ReceiveStream) -> Result<O
         }
         Ok(Err(FrameError::Closed | FrameError::Io(_))) | Err(_) => return Ok(None),
     };
-    if header.spool_id != session.spool_id {
+    if header.spool_id != session.spool_id && !session.former_spools.contains(&header.spool_id) {
         let reason = format!("a batch of spool {} came in the session of spool {}", header.spool_id, session.spool_id);
         return Err(Close::new(CloseCode::Protocol, reason));
     }

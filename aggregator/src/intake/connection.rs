@@ -22,11 +22,11 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::close::Close;
 use super::config::LinkConfig;
+use super::greeting::{self, Introduction};
 use super::live::{LiveRelay, SessionGuard};
-use super::session::{FIRST_FRAME_TIMEOUT, Session, StoredSequences};
+use super::session::{FIRST_FRAME_TIMEOUT, Session};
 use super::{Shared, batch, control, join, tls};
 use crate::fleet::{FleetError, RelayRow};
-use crate::journal::{JournalError, SpoolClaim};
 use picket_common::wire::CloseCode;
 
 /// How long a handshake may take, and after it the first frame.
@@ -136,11 +136,12 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
     let shown_authority = shared.intake.fleet.authorities().held().signer_of(&certificate);
     let relay = check_registry(shared, relay_id).await?;
     tls::admit(connection, &shared.intake.config);
-    let (hello, streams) = first_frame(connection).await?;
-    let FromRelay::Hello { version, spool_id, config_revision, .. } = hello else {
+    let (hello, mut streams) = first_frame(connection).await?;
+    let FromRelay::Hello { version, spool_id, config_revision, lineage, former_spools: former, .. } = hello else {
         return Err(Close::new(CloseCode::Protocol, "the first message must be Hello"));
     };
-    let stored = claim(shared, relay_id, spool_id).await?;
+    let introduction = Introduction { relay_id, spool_id, lineage, former };
+    let greeted = greeting::greet(shared, introduction, (&mut streams.0, &mut streams.1)).await?;
     if let Err(error) = shared.intake.fleet.touch(relay_id, Some(&version), Timestamp::now()).await {
         warn!(%error, relay = %relay_id, "can't note that the relay is connected");
     }
@@ -153,6 +154,14 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
             return Err(Close::new(CloseCode::Internal, "the registry can't be read at the moment"));
         }
     }
+    greeting::welcome(&greeted, &mut streams.0).await?;
+    if let Some(offered) = greeted.offered {
+        let confirmed = greeting::confirmed(shared, relay_id, spool_id, offered, &mut streams.1);
+        match shutdown.run_until_cancelled(confirmed).await {
+            Some(confirmed) => confirmed?,
+            None => return Ok(()),
+        }
+    }
     let listed = enter(shared, connection, relay, version, spool_id);
     let window_permits = batch::permits(shared.intake.config.window_bytes.as_u64());
     let session = Arc::new(Session {
@@ -161,8 +170,9 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
         relay_id,
         shown_authority,
         spool_id,
+        former_spools: greeted.former.into_iter().map(|(spool, _)| spool).collect(),
         config_revision,
-        stored,
+        window: greeted.window,
         memory: Semaphore::new(window_permits as usize),
         listed,
         quotas: shared.intake.quotas.enter(relay_id),
@@ -209,49 +219,6 @@ async fn first_frame(connection: &Connection) -> Result<(FromRelay, (SendStream,
         Ok((hello, (send, receive)))
     };
     timeout(FIRST_FRAME_TIMEOUT, read).await.map_err(|_| lost())?
-}
-
-/// Makes sure that the spool is this relay's, and finds out how far it is stored.
-async fn claim(shared: &Shared, relay_id: RelayId, spool_id: SpoolId) -> Result<StoredSequences, Close> {
-    if let SpoolClaim::OwnedBy(owner) = ask_journal(shared, relay_id, spool_id, None).await?.0 {
-        let allowed = shared.intake.fleet.allowed().await.map_err(|error| {
-            warn!(%error, "can't read the registry");
-            Close::new(CloseCode::Internal, "the registry can't be read at the moment")
-        })?;
-        let reason = format!(
-            "spool {spool_id} belongs to relay {owner}; this relay goes on under a new spool id. If the host joined again, \
-             revoke that relay; if the data directory was copied, look for the other copy"
-        );
-        // A relay that was revoked and joined again under a new id brings its spool along.
-        let replaced = match allowed.contains(&owner) {
-            true => SpoolClaim::OwnedBy(owner),
-            false => ask_journal(shared, relay_id, spool_id, Some(owner)).await?.0,
-        };
-        if replaced != SpoolClaim::Granted {
-            return Err(Close::new(CloseCode::SpoolOwned, reason));
-        }
-    }
-    Ok(ask_journal(shared, relay_id, spool_id, None).await?.1)
-}
-
-async fn ask_journal(
-    shared: &Shared,
-    relay_id: RelayId,
-    spool_id: SpoolId,
-    replaces: Option<RelayId>,
-) -> Result<(SpoolClaim, StoredSequences), Close> {
-    let journal = shared.intake.journal.clone();
-    let asked = tokio::task::spawn_blocking(move || {
-        let claim = journal.claim_spool(spool_id, relay_id, replaces)?;
-        let stored =
-            StoredSequences { up_to: journal.stored_up_to(spool_id)?, highest: journal.highest_stored(spool_id)? };
-        Ok::<_, JournalError>((claim, stored))
-    });
-    let failed = |error: &dyn std::fmt::Display| {
-        warn!(%error, relay = %relay_id, spool = %spool_id, "can't ask the journal about the spool");
-        Close::new(CloseCode::Internal, "the journal can't be read at the moment")
-    };
-    asked.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 
 fn enter(

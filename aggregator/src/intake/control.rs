@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use picket_common::timestamp::Timestamp;
 use picket_common::transport::{ReceiveStream, SendStream};
-use picket_common::wire::{
-    FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, PROTOCOL_VERSION, read_frame, write_frame,
-};
+use picket_common::wire::{FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, read_frame, write_frame};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +51,9 @@ async fn listen(session: &Session, mut receive: ReceiveStream, questions: mpsc::
                 let Ok(()) = questions.send(Question::Trusts(authorities)).await else { return Ok(()) };
             }
             Ok(FromRelay::Unknown) => debug!(relay = %session.relay_id, "message of a newer relay ignored"),
-            Ok(FromRelay::Hello { .. }) => return Err(Close::new(CloseCode::Protocol, "Hello was said twice")),
+            Ok(FromRelay::Hello { .. } | FromRelay::Confirm { .. }) => {
+                return Err(Close::new(CloseCode::Protocol, "Hello or Confirm was said twice"));
+            }
             Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),
             Err(error @ (FrameError::TooLong { .. } | FrameError::Message(_))) => {
                 return Err(Close::new(CloseCode::Protocol, format!("a control message is unreadable: {error}")));
@@ -85,17 +85,7 @@ async fn tell_all(
     shutdown: &CancellationToken,
 ) -> Result<(), FrameError> {
     let intake = &session.shared.intake;
-    let mut told_window = window(&intake.settings.borrow(), intake.journal.backlog());
-    let welcome = FromAggregator::Welcome {
-        protocol: PROTOCOL_VERSION,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        server_time: Timestamp::now(),
-        window: told_window,
-        stored_up_to: session.stored.up_to,
-        highest_stored: Some(session.stored.highest),
-    };
-    write_frame(send, &welcome, MAX_CONTROL_FRAME).await?;
-
+    let mut told_window = session.window;
     if !intake.addresses.is_empty() {
         let aggregators = FromAggregator::Aggregators { addresses: intake.addresses.clone() };
         write_frame(send, &aggregators, MAX_CONTROL_FRAME).await?;

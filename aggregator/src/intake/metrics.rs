@@ -54,6 +54,7 @@ pub struct IntakeMetrics {
     pub(super) sessions: Gauge<u64, AtomicU64>,
     pub(super) sessions_refused: Counter,
     pub(super) sessions_superseded: Counter,
+    pub(super) spools_forked: Counter,
     pub(super) batches: Family<ResultLabel, Counter>,
     pub(super) records: Counter,
     pub(super) payload_bytes: Counter,
@@ -84,6 +85,11 @@ impl IntakeMetrics {
             "sessions_superseded",
             "Connections closed because the same spool connected again; many of them mean a copied relay",
             metrics.sessions_superseded.clone(),
+        );
+        ours.register(
+            "spools_forked",
+            "Spools that were told to take a new id, because a relay's data directory was copied or turned back",
+            metrics.spools_forked.clone(),
         );
         ours.register("batches_received", "Batches, by what became of them", metrics.batches.clone());
         ours.register("records_received", "Records in batches that were stored", metrics.records.clone());

@@ -25,6 +25,7 @@ mod close;
 pub mod config;
 mod connection;
 mod control;
+mod greeting;
 mod identity_talk;
 mod join;
 mod live;

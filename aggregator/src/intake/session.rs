@@ -6,6 +6,7 @@ use std::time::Duration;
 use picket_common::identity::Fingerprint;
 use picket_common::ids::{RelayId, Sequence, SpoolId};
 use picket_common::transport::Connection;
+use picket_common::wire::control::Window;
 use tokio::sync::Semaphore;
 
 use super::Shared;
@@ -32,10 +33,12 @@ pub(super) struct Session {
     /// Who signed the certificate that it showed; nothing where that authority was retired in between.
     pub(super) shown_authority: Option<Fingerprint>,
     pub(super) spool_id: SpoolId,
+    /// Ids that batches from before a fork have.
+    pub(super) former_spools: Vec<SpoolId>,
     /// The configuration that the relay said it has.
     pub(super) config_revision: u64,
-    /// Where the spool stood when the session began.
-    pub(super) stored: StoredSequences,
+    /// What the welcome said may be in flight.
+    pub(super) window: Window,
     /// This relay's share of the memory for batches.
     pub(super) memory: Semaphore,
     pub(super) listed: SessionGuard,

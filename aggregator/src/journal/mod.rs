@@ -18,6 +18,7 @@
 //! ├─ batches  position: u64 BE ──▶ entry, see `entry`        blob files; keys only ever appended
 //! ├─ spools   'r' spool, first ──▶ last: a range of stored sequences, see `stored_ranges`
 //! │           'o' spool id     ──▶ id of the relay the spool belongs to
+//! │           's' spool id     ──▶ its sessions, see `spool_sessions`
 //! ├─ state    "format"         ──▶ 2                         1 is converted, see `format_one`
 //! │           "cursor"         ──▶ position: u64 BE          all before it is in ClickHouse
 //! │           "plan"           ──▶ the pending insert plan, opaque here
@@ -50,6 +51,7 @@ mod format_one;
 mod metrics;
 mod position;
 mod recent_events;
+mod spool_sessions;
 mod store;
 mod stored_ranges;
 #[cfg(test)]

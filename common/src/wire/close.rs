@@ -19,6 +19,8 @@ pub enum CloseCode {
     Overloaded = 6,
     /// The aggregator could not check or store something; connect again later.
     Internal = 7,
+    /// The spool was copied or turned back; the relay was told where it forks and connects again under a new spool id.
+    Forked = 8,
 }
 
 impl CloseCode {

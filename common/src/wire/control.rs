@@ -7,7 +7,11 @@ use crate::ids::{Sequence, SpoolId};
 use crate::project_config::ConfigSnapshot;
 use crate::quota::window::{WindowShare, WindowUse};
 use crate::timestamp::Timestamp;
+use crate::wire::lineage::{Lineage, SessionId};
 
+/// Most former ids of a spool. A relay that was forked more often, before it could send what it held, gives the oldest up: what they
+/// cover is sent under the id after them.
+pub const MAX_FORMER_SPOOLS: usize = 8;
 /// Most windows in one message about quotas. Each takes about 200 bytes, so a frame stays far below its bound.
 pub const MAX_QUOTA_WINDOWS: usize = 1000;
 
@@ -28,6 +32,17 @@ pub enum FromRelay {
         spool_id: SpoolId,
         /// Revision of the configuration the relay has; 0 if none.
         config_revision: u64,
+        /// What tells the spool from a copy of it; none from a relay that does not know of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lineage: Option<Lineage>,
+        /// Ids under which the spool still holds records from before it was forked; at most [`MAX_FORMER_SPOOLS`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        former_spools: Vec<SpoolId>,
+    },
+    /// The session of the welcome is written down. Sent before the first batch, where the welcome offers one.
+    Confirm {
+        /// That session.
+        session: SessionId,
     },
     /// How the relay fares, every few seconds.
     Statistics(RelayStatistics),
@@ -75,6 +90,18 @@ pub enum FromAggregator {
         /// that never sent so much has been turned back to an earlier state, or copied.
         #[serde(default)]
         highest_stored: Option<Sequence>,
+        /// The session that the relay writes down and confirms; offered where it said its lineage.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        /// Of each of its former ids, in the order of the hello: all records up to this sequence are stored.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        former_stored_up_to: Vec<Sequence>,
+    },
+    /// In place of a welcome: another directory went on under the spool's id since this one was last here. The relay takes a
+    /// new id for what it sealed after `at`, and connects again.
+    Forked {
+        /// Records up to here keep their id.
+        at: Sequence,
     },
     /// All projects; replaces what the relay had.
     ProjectConfigs(ConfigSnapshot),

@@ -3,7 +3,7 @@
 //! ```text
 //! connection, ALPN "picket-link/1", mutual TLS 1.3
 //! ├─ control stream (bidirectional, opened by the relay)     frames of JSON, see `control`
-//! │     relay ─▶ Hello            aggregator ─▶ Welcome, Aggregators, ProjectConfigs (again on every change)
+//! │     relay ─▶ Hello, Confirm   aggregator ─▶ Welcome (or Forked, see `lineage`), Aggregators, ProjectConfigs (again on every change)
 //! │     relay ─▶ Statistics …     aggregator ─▶ Window, Goodbye
 //! │     relay ─▶ Renew            aggregator ─▶ Renewed or RenewRefused: a certificate for a new key
 //! │     relay ─▶ Trusts           aggregator ─▶ Authorities, where it holds others
@@ -28,6 +28,7 @@ pub mod close;
 pub mod control;
 pub mod frame;
 pub mod join;
+pub mod lineage;
 
 pub use batch::{BatchHeader, BatchReply, NackReason};
 pub use close::CloseCode;

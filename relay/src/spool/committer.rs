@@ -241,7 +241,7 @@ impl Worker {
         self.encode(started, &mut writing)?;
         self.count(started, &mut writing)?;
         end(&mut self.frames, started, &mut writing).map_err(|error| format!("zstd: {error}"))?;
-        let spool_id = *lock(&self.shared.id);
+        let spool_id = lock(&self.shared.identity).current();
         writing.sealed.iter_mut().for_each(|sealed| sealed.header.spool_id = spool_id);
         if !writing.is_empty() {
             let places = if writing.pieces.is_empty() { SEALS } else { COMMITS };

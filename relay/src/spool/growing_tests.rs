@@ -14,6 +14,8 @@ use tokio::time::timeout;
 
 use super::frame::FRAME_END;
 use super::tests::{ALL, noise, open, record, records, small};
+use picket_common::ids::SpoolId;
+
 use super::*;
 
 /// A batch is sealed when it has three records, or when the test says so.

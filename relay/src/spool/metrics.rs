@@ -23,6 +23,7 @@ pub(super) struct SpoolMetrics {
     pub(super) commit_duration_seconds: Histogram,
     pub(super) commit_records: Histogram,
     pub(super) quarantined: Family<QuarantineLabels, Counter>,
+    pub(super) forks: Counter,
 }
 
 impl SpoolMetrics {
@@ -35,6 +36,7 @@ impl SpoolMetrics {
             // 1 to 2048 records a commit.
             commit_records: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             quarantined: Family::default(),
+            forks: Counter::default(),
         }
     }
 
@@ -59,6 +61,11 @@ impl SpoolMetrics {
             "spool_quarantined_batches",
             "Batches set aside because they are damaged or were refused for good",
             self.quarantined.clone(),
+        );
+        registry.register(
+            "spool_forks",
+            "How often the spool took a new id, because its directory was copied or turned back",
+            self.forks.clone(),
         );
     }
 }

@@ -26,7 +26,8 @@
 //! ├─ pieces      frame: u64 BE, number: u32 BE -> what a commit added to the batch (`frame`), in blob files
 //! ├─ batches     first sequence: u64 BE -> payload; written by format 1 only
 //! ├─ lanes       lane: u64 BE, first sequence: u64 BE -> nothing; the batches by lane (`lanes`)
-//! ├─ state       format_version, spool_id, next_sequence: u64 BE, frames: which grow, sealed_before_contact: u64 BE,
+//! ├─ state       format_version, spool_id, session, former_ids (`lineage`), next_sequence: u64 BE, frames: which grow,
+//! │              sealed_before_contact: u64 BE,
 //! │              project_configuration, quotas, quarantine
 //! ├─ outcomes    JSON of an OutcomeKey -> count: u64 BE; what ended here and is in no batch yet (`counts`)
 //! └─ quarantine  first sequence: u64 BE -> why, header and payload of a batch set aside
@@ -59,6 +60,7 @@ mod error;
 mod frame;
 mod frames;
 mod lanes;
+mod lineage;
 mod metrics;
 mod quarantine;
 mod reader;
@@ -81,7 +83,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use picket_common::ids::{Sequence, SpoolId};
+use picket_common::ids::Sequence;
 use picket_common::outcome::OutcomeCount;
 use picket_common::record::Record;
 use prometheus_client::registry::Registry;
@@ -90,6 +92,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 pub use committer::Committer;
 pub use config::SpoolConfig;
 pub use error::{AppendError, SpoolError};
+pub use lineage::FormerId;
 pub use quarantine::SetAsideReason;
 pub use reader::{Oversized, ReadCursor, ReadLimit, SealedBatch};
 pub use usage::SpoolUsage;
@@ -98,10 +101,11 @@ use committer::{Append, Command};
 use counts::{Counts, Ledger};
 use disk_guard::DiskGuard;
 use frames::Frames;
+use lineage::Identity;
 use metrics::SpoolMetrics;
-use recover::{ANYTHING_MAY_BE_SENT, Recovered, STATE_CONTACT, read_contact, recover};
+use recover::{Recovered, read_contact, recover};
 use removal::Removal;
-use store::{STATE_SPOOL_ID, Store};
+use store::Store;
 use usage::Counters;
 
 const STATE_PROJECTS: &[u8] = b"project_configuration";
@@ -144,11 +148,11 @@ struct Shared {
     counters: Mutex<Counters>,
     /// Serialises deletions; held during them. The commit thread never takes it.
     removal: Mutex<Removal>,
-    id: Mutex<SpoolId>,
+    /// Held for arithmetic only, never during I/O.
+    identity: Mutex<Identity>,
     /// The last sequence that was sealed.
     committed: watch::Sender<Sequence>,
     failure: watch::Sender<Option<Arc<str>>>,
-    sealed_before_contact: Sequence,
     guard: DiskGuard,
     metrics: SpoolMetrics,
 }
@@ -171,9 +175,9 @@ impl Spool {
         committer::set_failpoints_up();
         make_directory(directory)?;
         let store = Store::open(directory)?;
-        let Recovered { id, next, frames } = recover(&store, directory, random)?;
+        let Recovered { id, next, frames, sealed_before } = recover(&store, directory, random)?;
         let committed = Sequence::new(next.get() - 1);
-        let sealed_before_contact = read_contact(&store, committed)?;
+        let identity = Identity::load(&store, id, read_contact(&store, sealed_before)?)?;
         let removal = Removal::load(&store)?;
         let counters = Counters { quarantined_batches: removal.quarantined_batches(), ..Counters::default() };
         let ledger = Ledger::load(store.outcomes()?.into_iter());
@@ -186,10 +190,9 @@ impl Spool {
             waiting: Mutex::default(),
             ledger_length: AtomicUsize::new(ledger.len()),
             counters: Mutex::new(counters),
-            id: Mutex::new(id),
+            identity: Mutex::new(identity),
             committed: watch::Sender::new(committed),
             failure: watch::Sender::new(None),
-            sealed_before_contact,
             metrics: SpoolMetrics::new(),
         });
         let entered = shared.count_headers(committed)?;
@@ -270,33 +273,11 @@ impl Spool {
         self.has_room() && used.saturating_add(bytes) <= self.shared.config.max_bytes.as_u64()
     }
 
-    /// The id under which batches are sent.
-    #[must_use]
-    pub fn id(&self) -> SpoolId {
-        *lock(&self.shared.id)
-    }
-
     /// The last sequence that was sealed and so can be read, now and whenever it grows; 0 before the first. A record gets
     /// there within `spool.linger` of its answer.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Sequence> {
         self.shared.committed.subscribe()
-    }
-
-    /// The last sequence that can have been sent before this process opened the spool: what was on disk when it was first
-    /// opened after the last contact with an aggregator. What was sealed since then was not sent, however often the relay was
-    /// restarted; an aggregator that knows such sequences knows them from other records.
-    #[must_use]
-    pub fn sealed_before_contact(&self) -> Sequence {
-        self.shared.sealed_before_contact
-    }
-
-    /// Notes that an aggregator was heard of, so that everything may be sent from now on; synced. Blocking.
-    ///
-    /// # Errors
-    /// [`SpoolError::Storage`] if it can't be written.
-    pub fn note_contact(&self) -> Result<(), SpoolError> {
-        self.shared.store.put_state(&[(STATE_CONTACT, &ANYTHING_MAY_BE_SENT.to_key())])
     }
 
     /// Waits until the spool fails for good and says why. The process should then end, so that it starts anew on files
@@ -312,22 +293,6 @@ impl Spool {
                 std::future::pending::<()>().await;
             }
         }
-    }
-
-    /// Takes a new id for everything that is still spooled and all that follows; synced. For a directory that was
-    /// copied or turned back, where the aggregator knows sequences under the old id that were given to other records
-    /// here. Blocking.
-    ///
-    /// # Errors
-    /// [`SpoolError::Storage`] if it can't be written; the old id then stays.
-    pub fn renew_identity(&self, random: [u8; 16]) -> Result<SpoolId, SpoolError> {
-        let id = SpoolId::from_random(random);
-        // Under the new id nothing has been sent.
-        self.shared
-            .store
-            .put_state(&[(STATE_SPOOL_ID, id.to_string().as_bytes()), (STATE_CONTACT, &Sequence::new(0).to_key())])?;
-        *lock(&self.shared.id) = id;
-        Ok(id)
     }
 
     /// The stored project configuration, as [`Self::put_project_configuration`] got it. Blocking.

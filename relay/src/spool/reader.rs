@@ -221,7 +221,7 @@ impl Shared {
     fn load(&self, raw: &RawHeader) -> Result<Option<SealedBatch>, SpoolError> {
         match self.verified(raw)? {
             Ok(mut batch) => {
-                batch.header.spool_id = *lock(&self.id);
+                batch.header.spool_id = lock(&self.identity).of(raw.first);
                 Ok(Some(batch))
             }
             Err(problem) => {

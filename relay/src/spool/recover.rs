@@ -37,6 +37,8 @@ pub(super) struct Recovered {
     pub(super) id: SpoolId,
     /// The sequence that the next sealed batch begins with.
     pub(super) next: Sequence,
+    /// What was sealed before: not what this opening seals, because a copy seals what was growing, and its original goes on with it.
+    pub(super) sealed_before: Sequence,
     /// Nothing is open.
     pub(super) frames: OpenFrames,
 }
@@ -51,7 +53,7 @@ pub(super) fn recover(store: &Store, directory: &Path, random: [u8; 16]) -> Resu
             SpoolError::Damaged { directory: directory.to_owned(), problem }
         })?,
     };
-    seal_left_open(store, Recovered { id, next, frames })
+    seal_left_open(store, Recovered { id, next, sealed_before: Sequence::new(next.get() - 1), frames })
 }
 
 /// Seals what was left growing, in the order in which it was begun. Doing it again after another crash gives the same.

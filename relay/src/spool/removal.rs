@@ -64,22 +64,15 @@ impl Spool {
         Ok(())
     }
 
-    /// The aggregator has everything up to `up_to`: deletes the batches that end there or before, and says how many
-    /// they were. Blocking.
-    ///
-    /// The caller must be sure that `up_to` speaks of this spool's own records: a directory that was copied or turned
-    /// back gives sequences to new records that the aggregator knows from old ones. See the uplink's session.
-    ///
-    /// # Errors
-    /// [`SpoolError::Storage`] if the database fails; what was deleted until then is.
-    pub fn forget_stored(&self, up_to: Sequence) -> Result<u64, SpoolError> {
+    /// Deletes the batches that begin at `from` or later and end at `up_to` or before; says how many they were.
+    pub(super) fn forget(&self, from: Sequence, up_to: Sequence) -> Result<u64, SpoolError> {
         let shared = &self.shared;
         shared.refuse_if_failed()?;
         let mut removal = lock(&shared.removal);
         let mut forgotten = 0;
         loop {
             let mut chunk = Vec::with_capacity(DELETE_CHUNK);
-            for raw in shared.store.headers(Sequence::new(0), up_to).take(DELETE_CHUNK) {
+            for raw in shared.store.headers(from, up_to).take(DELETE_CHUNK) {
                 // One that can't be read is left to the reader, which sets it aside.
                 if let Ok(stored) = raw?.parse()
                     && stored.header.last <= up_to

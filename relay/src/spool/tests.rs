@@ -47,7 +47,12 @@ pub(super) fn open(directory: &TempDir, config: &SpoolConfig) -> (Spool, Committ
     Spool::open(&directory.path().join("spool"), config, [1; 16]).unwrap()
 }
 
-async fn reopen(directory: &TempDir, config: &SpoolConfig, spool: Spool, committer: Committer) -> (Spool, Committer) {
+pub(super) async fn reopen(
+    directory: &TempDir,
+    config: &SpoolConfig,
+    spool: Spool,
+    committer: Committer,
+) -> (Spool, Committer) {
     drop(spool);
     committer.close().await;
     open(directory, config)
@@ -99,16 +104,14 @@ async fn what_may_have_been_sent_is_what_the_first_opening_after_a_contact_found
     let directory = tempfile::tempdir().unwrap();
     let (spool, committer) = open(&directory, &small());
     spool.append(record("one", 1)).await.unwrap();
-    spool.note_contact().unwrap();
+    spool.note_session(None).unwrap();
     spool.append(record("two", 2)).await.unwrap();
     let (spool, committer) = reopen(&directory, &small(), spool, committer).await;
     assert_eq!(spool.sealed_before_contact(), Sequence::new(2));
     spool.append(record("three", 3)).await.unwrap();
     let (spool, committer) = reopen(&directory, &small(), spool, committer).await;
     assert_eq!(spool.sealed_before_contact(), Sequence::new(2), "nobody was heard of since");
-    spool.renew_identity([9; 16]).unwrap();
-    let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
-    assert_eq!(spool.sealed_before_contact(), Sequence::new(0), "nothing was sent under the new id");
+    drop(committer);
 }
 
 /// As after `kill -9`: nothing was closed or flushed.
@@ -331,7 +334,7 @@ async fn a_new_identity_covers_what_is_spooled_already_and_survives() {
     let (spool, committer) = open(&directory, &small());
     let old = spool.id();
     spool.append(record("a", 1)).await.unwrap();
-    let new = spool.renew_identity([5; 16]).unwrap();
+    let new = spool.fork(Sequence::new(0), [5; 16]).unwrap();
     assert_ne!(old, new);
     assert_eq!(spool.read_from(Sequence::FIRST, ALL).unwrap()[0].header.spool_id, new);
     let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;

@@ -23,7 +23,9 @@ pub(super) enum LinkError {
     Spool(#[from] SpoolError),
     #[error("a blocking task ended early: {0}")]
     Blocking(#[from] tokio::task::JoinError),
-    /// The spool's directory was turned back or copied, see [`super::session`].
+    #[error("another relay went on with a copy of this spool after sequence {at}")]
+    Forked { at: Sequence },
+    /// The spool's log was cut off, see [`super::session`].
     #[error("the aggregator has this spool up to {stored_up_to}, but it was sealed only up to {known}")]
     TurnedBack { stored_up_to: Sequence, known: Sequence },
     #[error("the aggregator knows this spool as another relay's")]
@@ -33,6 +35,9 @@ pub(super) enum LinkError {
 impl LinkError {
     /// What ended the connection if something did, else the error as it was met.
     pub(super) fn or_cause(self, connection: &Connection) -> Self {
+        if matches!(self, Self::Forked { .. }) {
+            return self;
+        }
         match connection.close_reason() {
             Some(ConnectionLost::Local) | None => self,
             Some(ConnectionLost::Closed { code, .. }) if code == CloseCode::SpoolOwned.as_u32() => Self::SpoolOwned,

@@ -318,6 +318,8 @@ async fn talk(mut send: SendStream, mut messages: mpsc::Receiver<FromAggregator>
         window,
         stored_up_to,
         highest_stored: None,
+        session: None,
+        former_stored_up_to: Vec::new(),
     };
     write_frame(&mut send, &welcome, MAX_CONTROL_FRAME).await.ok()?;
     while let Some(message) = messages.recv().await {

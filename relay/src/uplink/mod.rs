@@ -369,12 +369,14 @@ impl Link {
 
     /// Gives the spool a new id where its old one can't be used any more.
     async fn mend(&self, error: &LinkError) {
-        let consequence = match error {
-            LinkError::TurnedBack { .. } => "the spool's directory was turned back or copied",
-            LinkError::SpoolOwned => {
-                "the relay joined anew or the directory was copied; what was sent and not yet \
-                                      acknowledged may be stored twice"
-            }
+        let (at, reason) = match error {
+            LinkError::Forked { at } => (*at, "the data directory was copied or turned back; look for the other copy"),
+            LinkError::TurnedBack { known, .. } => (*known, "the end of the spool's log was lost"),
+            LinkError::SpoolOwned => (
+                Sequence::new(0),
+                "the relay joined anew or the data directory was copied or turned back; what was sent and not yet acknowledged may be \
+                 stored twice",
+            ),
             _ => return,
         };
         // Not the source of jitter, which has an answer even when the system has none.
@@ -383,11 +385,11 @@ impl Link {
             return tracing::error!(%error, "there are no random bytes for a new spool id");
         }
         let spool = self.spool.clone();
-        match blocking(move || spool.renew_identity(random)).await {
+        match blocking(move || spool.fork(at, random)).await {
             Ok(spool_id) => {
                 // The new id has sent nothing; the next welcome will say 0.
                 self.lock().highest_sent = Sequence::new(0);
-                tracing::warn!(%spool_id, consequence, "what is spooled is sent under a new spool id");
+                tracing::error!(%spool_id, after = %at, reason, "the spool goes on under a new spool id");
             }
             Err(error) => tracing::error!(%error, "the spool can't take a new id"),
         }

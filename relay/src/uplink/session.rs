@@ -3,19 +3,20 @@
 //! Told in order: Hello and Welcome; the spool forgets what the aggregator has; then, as events come, batches are sent
 //! in order as far as the window goes, answers are acted on, configurations are stored, statistics are sent.
 //!
-//! A directory that was turned back (a restored snapshot, a log cut off by a bad sector) would give sequences to new
-//! records that the aggregator knows from other ones, and would take those for stored. It shows in the welcome: the
-//! aggregator has more than this spool held when it was opened or has sent since. Then only what was there at open is
-//! forgotten (those are the records the aggregator has), and the rest gets a new spool id. So nothing is lost; what was
-//! stored beyond a gap may be sent again, and the aggregator knows those events by their ids for two days.
+//! A directory that was copied or turned back (a cloned host, a restored snapshot) would give sequences to new records that the
+//! aggregator knows from other ones, and would take those for stored. The aggregator knows it by its sessions and says where the
+//! two parted (`picket_common::wire::lineage`); the spool then forks. A log that a bad sector cut off has its sessions still,
+//! and shows in the welcome: the aggregator has more than this spool held when it was opened or has sent since. Then what was
+//! there at open keeps its id, and the rest gets a new one.
 //!
 //! What it does not do: connect, or decide when to connect again ([`super`]).
 
-use picket_common::ids::Sequence;
+use picket_common::ids::{Sequence, SpoolId};
 use picket_common::quota::window::WindowUse;
 use picket_common::timestamp::Timestamp;
 use picket_common::transport::{Connection, ReceiveStream, SendStream};
 use picket_common::wire::control::{MAX_QUOTA_WINDOWS, RelayStatistics, Window};
+use picket_common::wire::lineage::SessionId;
 use picket_common::wire::{
     BatchReply, FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, NackReason, PROTOCOL_VERSION, read_frame,
     write_frame,
@@ -76,8 +77,13 @@ impl<'a> Session<'a> {
         let patience = link.config.connect_timeout.get();
         let begun = timeout(patience, greet(link, &connection)).await;
         let begun = begun.unwrap_or(Err(LinkError::Timeout { waiting_to: "be welcomed", seconds: patience.as_secs() }));
-        let (control, receive, window, stored) = begun.map_err(|error| error.or_cause(&connection))?;
+        let (mut control, receive, window, stored) = begun.map_err(|error| error.or_cause(&connection))?;
+        let session = stored.session;
         reconcile(link, stored).await?;
+        if let Some(session) = session {
+            // Only now that it is on disk: the aggregator takes it for proof.
+            write_frame(&mut control, &FromRelay::Confirm { session }, MAX_CONTROL_FRAME).await?;
+        }
         let (sender, messages) = mpsc::channel(MESSAGES_AHEAD);
         let own =
             Window { batches: link.config.max_in_flight_batches, bytes: link.config.max_in_flight_bytes.as_u64() };
@@ -284,7 +290,7 @@ impl<'a> Session<'a> {
                 self.tell_trust().await?;
             }
             FromAggregator::RenewRefused { detail } => self.renewal.refused(&detail, (self.link.random)()),
-            FromAggregator::Welcome { .. } => {
+            FromAggregator::Welcome { .. } | FromAggregator::Forked { .. } => {
                 return Err(LinkError::Protocol("a second welcome".to_owned()));
             }
             FromAggregator::QuotaShares { relays, windows } => self.link.quotas.apply(relays, &windows),
@@ -353,16 +359,28 @@ enum Heard {
 }
 
 async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, ReceiveStream, Window, Stored), LinkError> {
+    let former = link.spool.former_ids();
     let (mut send, mut receive) = connection.open().await.map_err(|error| LinkError::Dial(error.into()))?;
     let hello = FromRelay::Hello {
         protocol: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         spool_id: link.spool.id(),
         config_revision: link.projects.revision(),
+        lineage: Some(link.spool.lineage()),
+        former_spools: former.iter().map(|former| former.spool_id).collect(),
     };
     write_frame(&mut send, &hello, MAX_CONTROL_FRAME).await?;
     match read_frame(&mut receive, MAX_CONTROL_FRAME).await? {
-        FromAggregator::Welcome { protocol, version, server_time, window, stored_up_to, highest_stored } => {
+        FromAggregator::Welcome {
+            protocol,
+            version,
+            server_time,
+            window,
+            stored_up_to,
+            highest_stored,
+            session,
+            former_stored_up_to,
+        } => {
             tracing::debug!(protocol, version, %stored_up_to, "welcomed");
             let now = Timestamp::now();
             link.status.clock_offset(server_time, now);
@@ -373,9 +391,15 @@ async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, Rece
                     "the clocks of relay and aggregator differ, see to time synchronisation"
                 );
             }
-            let stored = Stored { up_to: stored_up_to, highest: highest_stored.unwrap_or(stored_up_to) };
+            let stored = Stored {
+                up_to: stored_up_to,
+                highest: highest_stored.unwrap_or(stored_up_to),
+                former: former.into_iter().map(|former| former.spool_id).zip(former_stored_up_to).collect(),
+                session,
+            };
             Ok((send, receive, window, stored))
         }
+        FromAggregator::Forked { at } => Err(LinkError::Forked { at }),
         other => Err(LinkError::Protocol(format!("expected a welcome, got {}", name_of(&other)))),
     }
 }
@@ -391,6 +415,7 @@ const fn name_of(message: &FromAggregator) -> &'static str {
         FromAggregator::Authorities { .. } => "authorities",
         FromAggregator::RenewRefused { .. } => "a refusal to renew",
         FromAggregator::Aggregators { .. } => "a list of aggregators",
+        FromAggregator::Forked { .. } => "a fork",
         FromAggregator::Unknown => "an unknown message",
     }
 }
@@ -398,25 +423,35 @@ const fn name_of(message: &FromAggregator) -> &'static str {
 /// Deletes what the aggregator has, unless that speaks of other records than ours (module docs).
 async fn reconcile(link: &Link, stored: Stored) -> Result<(), LinkError> {
     let known = link.highest_sent();
+    let Stored { up_to, highest, former, session } = stored;
     let spool = link.spool.clone();
-    let forgotten = blocking(move || spool.forget_stored(stored.up_to.min(known))).await?;
+    let forgotten = blocking(move || {
+        let of_former = former.into_iter().map(|(spool_id, up_to)| spool.forget_former(spool_id, up_to));
+        let of_former: u64 = of_former.sum::<Result<_, _>>()?;
+        Ok(of_former + spool.forget_stored(up_to.min(known))?)
+    });
+    let forgotten = forgotten.await?;
     if forgotten > 0 {
-        tracing::info!(batches = forgotten, stored_up_to = %stored.up_to, "the aggregator has these batches already");
+        tracing::info!(batches = forgotten, stored_up_to = %up_to, "the aggregator has these batches already");
     }
-    if stored.highest > known {
-        return Err(LinkError::TurnedBack { stored_up_to: stored.highest, known });
+    if highest > known {
+        return Err(LinkError::TurnedBack { stored_up_to: highest, known });
     }
     let spool = link.spool.clone();
-    blocking(move || spool.note_contact()).await
+    blocking(move || spool.note_session(session)).await
 }
 
-/// What the aggregator has of this spool.
-#[derive(Debug, Clone, Copy)]
+/// What the aggregator has of this spool, and the session that it offers.
+#[derive(Debug, Clone)]
 struct Stored {
     /// Everything up to here.
     up_to: Sequence,
     /// The highest of all.
     highest: Sequence,
+    /// Of each former id everything up to here.
+    former: Vec<(SpoolId, Sequence)>,
+    /// None from an aggregator that knows nothing of sessions.
+    session: Option<SessionId>,
 }
 
 /// Reads the control stream until it ends; frames can't be read piecemeal, so this is a task of its own. When the

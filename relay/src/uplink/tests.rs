@@ -246,7 +246,7 @@ async fn what_the_aggregator_says_it_has_is_not_sent() {
     aggregator.set_stored_up_to(2);
     let relay = Relay::with_batches(3).await;
     // So that the batches may have been sent before the restart.
-    relay.spool.note_contact().unwrap();
+    relay.spool.note_session(None).unwrap();
     let relay = relay.restarted().await;
     let mut running = relay.start(authority.relay(&[aggregator.address]));
     let batch = aggregator.batch().await;

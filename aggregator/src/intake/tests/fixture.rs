@@ -214,8 +214,14 @@ impl TestAggregator {
     pub(super) async fn session(&self, joined: &Joined, spool_id: SpoolId) -> RelaySession {
         let connection = self.connect(joined).await.unwrap();
         let (mut send, receive) = soon(connection.open()).await.unwrap();
-        let hello =
-            FromRelay::Hello { protocol: PROTOCOL_VERSION, version: "0.1.0".to_owned(), spool_id, config_revision: 0 };
+        let hello = FromRelay::Hello {
+            protocol: PROTOCOL_VERSION,
+            version: "0.1.0".to_owned(),
+            spool_id,
+            config_revision: 0,
+            lineage: None,
+            former_spools: Vec::new(),
+        };
         write_frame(&mut send, &hello, MAX_SMALL_FRAME).await.unwrap();
         RelaySession { connection, send, receive, spool_id }
     }

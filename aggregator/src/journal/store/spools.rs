@@ -4,11 +4,13 @@
 //! spools   'r' | spool id | first: u64 BE  ──▶ last: u64 BE     see `stored_ranges`
 //!          'n' | spool id                  ──▶ u64 BE           ranges above the high-water mark
 //!          'o' | spool id                  ──▶ id of the relay the spool belongs to
+//!          's' | spool id                  ──▶ JSON of its SessionBook: who of several copies it is
 //! ```
 
 use std::collections::BTreeSet;
 
 use picket_common::ids::{RelayId, SpoolId};
+use picket_common::wire::lineage::SessionBook;
 use rocksdb::{DBRawIterator, Direction, IteratorMode, Options, ReadOptions};
 use tracing::info;
 use uuid::Uuid;
@@ -20,6 +22,7 @@ use super::{SPOOLS, STATE, Store, Transaction};
 const RANGE: u8 = b'r';
 const RANGES_ABOVE_MARK: u8 = b'n';
 const OWNER: u8 = b'o';
+const SESSIONS: u8 = b's';
 
 /// In `state`, while spools may have their ranges in the form of format 1.
 const KEY_CONVERTING: &[u8] = b"converting";
@@ -108,6 +111,24 @@ impl Store {
         if let Some(above_mark) = changes.above_mark {
             transaction.writes.put_cf(family, spool_key(RANGES_ABOVE_MARK, spool), above_mark.to_be_bytes());
         }
+        Ok(())
+    }
+
+    /// The sessions of a spool; none yet for one that was never here.
+    pub(in super::super) fn session_book(&self, spool: SpoolId) -> Result<SessionBook, JournalError> {
+        let Some(json) = self.get(SPOOLS, &spool_key(SESSIONS, spool))? else { return Ok(SessionBook::default()) };
+        serde_json::from_slice(&json).map_err(|_| JournalError::State("sessions of a spool"))
+    }
+
+    pub(in super::super) fn put_session_book(
+        &self,
+        transaction: &mut Transaction,
+        spool: SpoolId,
+        book: &SessionBook,
+    ) -> Result<(), JournalError> {
+        // Ids and numbers always serialise.
+        let json = serde_json::to_vec(book).map_err(|_| JournalError::State("sessions of a spool"))?;
+        transaction.writes.put_cf(self.family(SPOOLS)?, spool_key(SESSIONS, spool), json);
         Ok(())
     }
 
