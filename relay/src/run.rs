@@ -47,7 +47,7 @@ use crate::projects::Projects;
 use crate::quota::keeper;
 use crate::quota::table::Quotas;
 use crate::reload::{self, Applier, ConfigSource};
-use crate::spool::{Committer, Spool, SpoolError};
+use crate::spool::{Committer, Spool, SpoolError, retention};
 use crate::staging::{Staging, StagingError};
 use crate::uplink::{self, UplinkParts, UplinkStatus};
 
@@ -183,9 +183,10 @@ struct Tasks {
     supervisor: Supervisor,
     stop_http: CancellationToken,
     http: SupervisedTask,
-    /// For outcomes, the uplink, the keeper of quotas, the admin listener and the certificates: they outlive the requests.
+    /// For outcomes, the spool's retention, the uplink, the keeper of quotas, the admin listener and the certificates: they
+    /// outlive the requests.
     stop_back: CancellationToken,
-    back: [SupervisedTask; 6],
+    back: [SupervisedTask; 7],
     /// How long those may take to end.
     back_patience: Duration,
 }
@@ -234,6 +235,8 @@ impl Tasks {
         let keeper = supervisor.spawn("quotas", keeper::run(kept.0, kept.1, stop_back.clone()));
         let sealing = outcome::run(spool.clone(), Timestamp::now, stop_back.clone());
         let outcomes = supervisor.spawn("outcomes", sealing);
+        let dropping = retention::run(spool.clone(), Timestamp::now, stop_back.clone());
+        let retention = supervisor.spawn("retention", dropping);
         let admin = Admin {
             server: Arc::clone(&server),
             registry,
@@ -262,7 +265,7 @@ impl Tasks {
         let freshening = tls::keep_fresh(listeners.certificates, stop_back.clone());
         let certificates = supervisor.spawn("certificates", freshening);
         info!(%address, tls, ready, version = env!("CARGO_PKG_VERSION"), "relay is listening");
-        let back = [outcomes, uplink, keeper, admin, certificates, reloading];
+        let back = [outcomes, retention, uplink, keeper, admin, certificates, reloading];
         let back_patience = config.uplink.shutdown_timeout.get() + BACK_MARGIN;
         Ok(Self { supervisor, stop_http, http, stop_back, back, back_patience })
     }

@@ -137,6 +137,7 @@ struct Worker {
 }
 
 /// What the thread waited for.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the thread's stack")]
 enum Waited {
     Command(Command),
     /// A frame has waited for long enough.

@@ -11,6 +11,9 @@ pub struct SpoolConfig {
     /// accepted is dropped. What waits in the queue may come on top, so the budget is overshot by `queue_bytes` at
     /// most.
     pub max_bytes: ByteSize,
+    /// Records that were received longer ago than this are dropped, counted, although they were accepted; 0 keeps them until
+    /// an aggregator has them.
+    pub max_age: Span,
     /// New records are refused while the spool's file system has less than this free. 0 switches the guard off.
     pub min_free_bytes: ByteSize,
     /// A batch, and so a commit, takes records until their raw bytes reach this. A larger record makes a batch of its own.
@@ -35,6 +38,7 @@ impl Default for SpoolConfig {
     fn default() -> Self {
         Self {
             max_bytes: ByteSize::gib(10),
+            max_age: Span::secs(0),
             min_free_bytes: ByteSize::mib(256),
             batch_bytes: ByteSize::mib(1),
             batch_records: 512,
@@ -69,6 +73,13 @@ impl Validate for SpoolConfig {
         if self.queue_bytes > ByteSize::gib(16) {
             return Err(InvalidValue::new("spool.queue_bytes", format!("{} is over 16 GiB", self.queue_bytes)));
         }
+        // Looked at every half minute; and a relay whose aggregator restarts must lose nothing.
+        if !self.max_age.get().is_zero() && self.max_age < Span::secs(60) {
+            return Err(InvalidValue::new(
+                "spool.max_age",
+                format!("{} is too short, use 1m or more, or 0s", self.max_age),
+            ));
+        }
         // An age in the status of a relay that is well is a few seconds.
         if self.linger > Span::secs(10) {
             return Err(InvalidValue::new("spool.linger", format!("{} is over 10s", self.linger)));
@@ -95,6 +106,7 @@ mod tests {
             (SpoolConfig { batch_records: 0, ..SpoolConfig::default() }, "spool.batch_records"),
             (SpoolConfig { queue_records: 0, ..SpoolConfig::default() }, "spool.queue_records"),
             (SpoolConfig { queue_bytes: ByteSize::bytes(0), ..SpoolConfig::default() }, "spool.queue_bytes"),
+            (SpoolConfig { max_age: Span::secs(59), ..SpoolConfig::default() }, "spool.max_age"),
             (SpoolConfig { linger: Span::secs(11), ..SpoolConfig::default() }, "spool.linger"),
             (SpoolConfig { compression_level: 99, ..SpoolConfig::default() }, "spool.compression_level"),
         ];

@@ -24,6 +24,7 @@ pub(super) struct SpoolMetrics {
     pub(super) commit_records: Histogram,
     pub(super) quarantined: Family<QuarantineLabels, Counter>,
     pub(super) forks: Counter,
+    pub(super) expired_records: Counter,
 }
 
 impl SpoolMetrics {
@@ -37,6 +38,7 @@ impl SpoolMetrics {
             commit_records: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             quarantined: Family::default(),
             forks: Counter::default(),
+            expired_records: Counter::default(),
         }
     }
 
@@ -53,7 +55,7 @@ impl SpoolMetrics {
         registry.register("spool_bytes", "Stored bytes of those records", self.bytes.clone());
         registry.register(
             "spool_commit_duration_seconds",
-            "Time to compress, write and fsync one batch",
+            "Time to compress, write and fsync one commit",
             self.commit_duration_seconds.clone(),
         );
         registry.register("spool_commit_records", "Records that shared one fsync", self.commit_records.clone());
@@ -66,6 +68,11 @@ impl SpoolMetrics {
             "spool_forks",
             "How often the spool took a new id, because its directory was copied or turned back",
             self.forks.clone(),
+        );
+        registry.register(
+            "spool_expired_records",
+            "Accepted records dropped because they were older than spool.max_age",
+            self.expired_records.clone(),
         );
     }
 }

@@ -11,8 +11,10 @@
 //!    promised to a client is never sent. A record waits for it no longer than `spool.linger`.
 //! 5. Batches of a lane are read in the order of their sequences. While much waits, a project that makes up much of it has a lane of
 //!    its own, and the lanes take turns, so that it does not hold back the others (`lanes`).
-//! 6. A batch leaves by an acknowledgement, because the aggregator says it has it, or into the quarantine, counted and
-//!    logged. Nothing else deletes.
+//! 6. A batch leaves by an acknowledgement, because the aggregator says it has it. Its records can end otherwise in two ways, both
+//!    counted and logged: in the quarantine, or by `spool.max_age`, which is off unless it is set. A tombstone stays in
+//!    its place then, a header that says that nothing comes of its sequences; it is sent and acknowledged like a batch. Nothing else
+//!    deletes.
 //! 7. After a failed write nothing is trusted: the spool refuses everything until the process starts anew. A kernel may
 //!    drop the dirty pages of a failed fsync, so a second fsync that succeeds proves nothing.
 //! 8. Memory is bounded: the queue by records and bytes, a commit and what one frame holds back by a batch, the database by its
@@ -47,6 +49,7 @@
 //! - **read** (`reader`): from a cursor of the reader's up to the sealed end, lane by lane in turn, always by seek, so
 //!   tombstones of deleted batches are not walked over. A batch whose bytes do not match is set aside and the reading goes on.
 //! - **acknowledge** (`removal`): deletes one batch, in any order; asking twice does no harm. Not synced.
+//! - **expire** (`retention`): makes tombstones of batches that are too old, where that is asked for.
 //! - **recover** (`recover`): `open` replays the log, brings an older format up, seals what was left growing, counts the headers
 //!   and goes on at the stored next sequence.
 //!
@@ -59,6 +62,7 @@ mod disk_guard;
 mod error;
 mod frame;
 mod frames;
+mod header;
 mod lanes;
 mod lineage;
 mod metrics;
@@ -66,6 +70,7 @@ mod quarantine;
 mod reader;
 mod recover;
 mod removal;
+pub mod retention;
 mod settings;
 mod store;
 mod usage;

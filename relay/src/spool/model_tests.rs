@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use picket_common::config::Span;
 use picket_common::ids::{ProjectId, Sequence};
+use picket_common::timestamp::Timestamp;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -24,6 +25,8 @@ enum Action {
     SetAside(usize),
     /// Forget everything up to this fraction of what was ever sealed, in percent.
     Forget(u64),
+    /// Drop everything that is sealed for its age.
+    Expire,
     /// Close and open again.
     Reopen,
     /// Go on with what a kill would leave.
@@ -37,6 +40,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (0_usize..6).prop_map(Action::Acknowledge),
         1 => (0_usize..6).prop_map(Action::SetAside),
         1 => (0_u64..=100).prop_map(Action::Forget),
+        1 => Just(Action::Expire),
         1 => Just(Action::Reopen),
         1 => Just(Action::Crash),
     ]
@@ -73,8 +77,16 @@ impl Subject {
         &self.open.as_ref().unwrap().0
     }
 
-    fn read(&self) -> Vec<SealedBatch> {
-        self.spool().read_from(Sequence::FIRST, ALL).unwrap()
+    /// Everything that is sealed. Each look may be the first at a batch, and the last.
+    fn read(&self, model: &mut Model) -> Vec<SealedBatch> {
+        let batches = self.spool().read_from(Sequence::FIRST, ALL).unwrap();
+        for batch in &batches {
+            for (sequence, record) in (batch.header.first.get()..).zip(records(batch)) {
+                let seen = model.seen.entry(sequence).or_insert_with(|| record.body.clone());
+                assert_eq!(*seen, record.body, "sequence {sequence} was given before");
+            }
+        }
+        batches
     }
 
     async fn append(&self, model: &mut Model, count: u64, load: Load) {
@@ -106,24 +118,39 @@ impl Subject {
     }
 
     fn leave(&self, model: &mut Model, place: usize, is_acknowledged: bool) {
-        let batches = self.read();
+        let batches = self.read(model);
         let Some(batch) = batches.get(place) else { return };
         let header = &batch.header;
         if is_acknowledged {
             self.spool().acknowledge(header.first, header.last).unwrap();
         } else {
             self.spool().set_aside(header.first, SetAsideReason::RefusedCorrupt, "test").unwrap();
-            model.set_aside += 1;
+            // A tombstone has nothing to keep.
+            model.set_aside += u64::from(!header.is_tombstone);
         }
         records(batch).iter().for_each(|record| assert!(model.records.remove(&record.body)));
     }
 
     fn forget(&self, model: &mut Model, percent: u64) {
         let up_to = self.spool().subscribe().borrow().get() * percent / 100;
-        for batch in self.read().iter().filter(|batch| batch.header.last.get() <= up_to) {
+        for batch in self.read(model).iter().filter(|batch| batch.header.last.get() <= up_to) {
             records(batch).iter().for_each(|record| assert!(model.records.remove(&record.body)));
         }
         self.spool().forget_stored(Sequence::new(up_to)).unwrap();
+    }
+
+    /// Every record was received at 7 ms.
+    async fn expire(&self, model: &mut Model) {
+        if self.config.linger < Span::secs(1) {
+            // So that nothing is sealed between the two looks below.
+            let mut sealed = self.spool().subscribe();
+            sealed.wait_for(|last| last.get() == model.appended).await.unwrap();
+        }
+        for batch in self.read(model) {
+            records(&batch).iter().for_each(|record| assert!(model.records.remove(&record.body)));
+        }
+        self.spool().expire(Timestamp::from_millis(60_008)).unwrap();
+        assert!(self.read(model).iter().all(|batch| batch.header.is_tombstone));
     }
 
     async fn reopen(&mut self) {
@@ -168,7 +195,7 @@ impl Subject {
         // Looked at between two seals.
         let (end, batches) = loop {
             let end = *self.spool().subscribe().borrow();
-            let batches = self.read();
+            let batches = self.read(model);
             if *self.spool().subscribe().borrow() == end {
                 break (end.get(), batches);
             }
@@ -176,11 +203,7 @@ impl Subject {
         self.compare_turns(&batches);
         let mut found = BTreeSet::new();
         for batch in batches {
-            for (sequence, record) in (batch.header.first.get()..).zip(records(&batch)) {
-                let seen = model.seen.entry(sequence).or_insert_with(|| record.body.clone());
-                assert_eq!(*seen, record.body, "sequence {sequence} was given before");
-                assert!(found.insert(record.body));
-            }
+            records(&batch).into_iter().for_each(|record| assert!(found.insert(record.body)));
         }
         let usage = self.spool().usage();
         assert_eq!(usage.records, model.records.len() as u64);
@@ -204,6 +227,7 @@ async fn play(actions: Vec<Action>, config: SpoolConfig) {
             Action::Acknowledge(place) => subject.leave(&mut model, place, true),
             Action::SetAside(place) => subject.leave(&mut model, place, false),
             Action::Forget(percent) => subject.forget(&mut model, percent),
+            Action::Expire => subject.expire(&mut model).await,
             Action::Reopen => subject.reopen().await,
             Action::Crash => subject.crash().await,
         }
@@ -219,6 +243,7 @@ fn config() -> impl Strategy<Value = SpoolConfig> {
     prop_oneof![Just((0, 512)), Just((10_000, 4)), Just((2, 4))].prop_map(|(linger, batch_records)| SpoolConfig {
         linger: Span::millis(linger),
         batch_records,
+        max_age: Span::secs(60),
         ..small()
     })
 }

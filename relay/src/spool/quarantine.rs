@@ -5,7 +5,8 @@
 //! state "quarantine" -> JSON of the totals, written with each change
 //! ```
 //!
-//! They leave the queue so that what follows can flow, and stay on disk for an operator to look at. The quarantine is
+//! They leave the queue so that what follows can flow, and stay on disk for an operator to look at. In the queue a tombstone says
+//! that nothing comes of their sequences. The quarantine is
 //! bounded (`spool.quarantine_max_bytes`): the oldest entries go when a new one needs their room.
 
 use picket_common::config::ByteSize;
@@ -13,7 +14,7 @@ use picket_common::ids::Sequence;
 use serde::{Deserialize, Serialize};
 
 use super::error::SpoolError;
-use super::store::{STATE_QUARANTINE, Store, StoredHeader};
+use super::store::{Leaves, STATE_QUARANTINE, Store, StoredHeader};
 
 /// Why a batch was set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -81,7 +82,7 @@ impl Totals {
         totals.bytes += value.len() as u64;
         // Two numbers always serialise.
         let encoded = serde_json::to_vec(&totals).unwrap_or_default();
-        store.move_to_quarantine((batch.first, batch.stored), &value, &evicted, &encoded)?;
+        store.move_to_quarantine((batch.first, batch.stored), batch.leaves, &value, &evicted, &encoded)?;
         *self = totals;
         if !evicted.is_empty() {
             tracing::error!(
@@ -99,6 +100,8 @@ pub(super) struct SetAside<'a> {
     pub(super) first: Sequence,
     /// Its header, if that can be read.
     pub(super) stored: Option<&'a StoredHeader>,
+    /// What stays in its place.
+    pub(super) leaves: Leaves,
     pub(super) reason: SetAsideReason,
     pub(super) detail: &'a str,
     pub(super) header_json: &'a [u8],

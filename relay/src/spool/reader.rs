@@ -21,7 +21,7 @@ use super::{Shared, Spool, lock};
 pub struct SealedBatch {
     /// Its header, under the spool's present id.
     pub header: BatchHeader,
-    /// Its zstd frame; matches the header's checksum.
+    /// Its zstd frame; matches the header's checksum. Empty if it is a tombstone.
     pub payload: Bytes,
 }
 
@@ -217,21 +217,21 @@ impl Shared {
         Ok(None)
     }
 
-    /// Reads and checks a payload; sets the batch aside if it is not what was sealed.
+    /// Reads and checks a payload. If it is not what was sealed, sets the batch aside and gives the tombstone that it leaves, if it
+    /// does.
     fn load(&self, raw: &RawHeader) -> Result<Option<SealedBatch>, SpoolError> {
-        match self.verified(raw)? {
-            Ok(mut batch) => {
-                batch.header.spool_id = lock(&self.identity).of(raw.first);
-                Ok(Some(batch))
-            }
-            Err(problem) => {
-                // A batch that was acknowledged between the two reads is no damage.
-                if self.store.header(raw.first)?.is_some() {
-                    self.set_aside(raw, SetAsideReason::Damaged, &problem)?;
-                }
-                Ok(None)
-            }
+        let mut read = self.verified(raw)?;
+        if let Err(problem) = &read {
+            // Does nothing where the batch was acknowledged or became a tombstone between the two reads; that is no damage.
+            self.set_aside(raw, SetAsideReason::Damaged, problem)?;
+            let Some(left) = self.store.header(raw.first)? else {
+                return Ok(None);
+            };
+            read = self.verified(&left)?;
         }
+        let Ok(mut batch) = read else { return Ok(None) };
+        batch.header.spool_id = lock(&self.identity).of(raw.first);
+        Ok(Some(batch))
     }
 
     /// The batch, or in what way it is damaged.

@@ -1,4 +1,4 @@
-//! How batches leave the queue: acknowledged, known to be stored, or set aside. Blocking.
+//! How batches leave the queue: acknowledged, known to be stored, or set aside. Blocking. For their age: [`super::retention`].
 //!
 //! Deletions are not synced. If a power cut brings a batch back, it is sent again and the aggregator answers that it
 //! has it.
@@ -10,7 +10,7 @@ use picket_common::timestamp::Timestamp;
 
 use super::error::SpoolError;
 use super::quarantine::{SetAside, SetAsideReason, Totals};
-use super::store::{RawHeader, Store, StoredHeader};
+use super::store::{Leaves, RawHeader, Store, StoredHeader};
 use super::{Shared, Spool, lock};
 
 /// Space of deleted payloads is given back each time this much was deleted. Blob files are about 8 MiB, so smaller
@@ -24,11 +24,13 @@ pub(super) struct Removal {
     quarantine: Totals,
     /// Payload bytes deleted since space was last given back.
     unreclaimed: u64,
+    /// Everything before this is gone or a tombstone, as far as [`Spool::expire`] saw.
+    pub(super) expired_before: Sequence,
 }
 
 impl Removal {
     pub(super) fn load(store: &Store) -> Result<Self, SpoolError> {
-        Ok(Self { quarantine: Totals::load(store)?, unreclaimed: 0 })
+        Ok(Self { quarantine: Totals::load(store)?, unreclaimed: 0, expired_before: Sequence::FIRST })
     }
 
     pub(super) const fn quarantined_batches(&self) -> u64 {
@@ -59,7 +61,7 @@ impl Spool {
             return Err(SpoolError::WrongBounds { first, last, sealed_last: stored.header.last });
         }
         shared.store.delete(std::slice::from_ref(&stored))?;
-        shared.uncount(first, Some(&stored))?;
+        shared.uncount(first, Some(&stored), Leaves::Nothing)?;
         removal.reclaim_after(&shared.store, stored.header.payload_bytes, &stored);
         Ok(())
     }
@@ -85,7 +87,7 @@ impl Spool {
             };
             shared.store.delete(&chunk)?;
             for stored in &chunk {
-                shared.uncount(stored.header.first, Some(stored))?;
+                shared.uncount(stored.header.first, Some(stored), Leaves::Nothing)?;
             }
             forgotten += chunk.len() as u64;
             removal.reclaim_after(&shared.store, chunk.iter().map(|stored| stored.header.payload_bytes).sum(), end);
@@ -105,22 +107,22 @@ impl Spool {
     }
 }
 
-/// How a batch that is set aside is counted: by its records, because what is in them may not be readable. Where not even its header
+/// How a batch that is set aside or expired is counted: by its records, because what is in them may not be readable. Where not even its header
 /// is, it counts as one, in no hour that ever was.
-fn lost(stored: Option<&StoredHeader>) -> OutcomeCount {
+pub(super) fn lost(stored: Option<&StoredHeader>, reason: &'static str) -> OutcomeCount {
     let hour = stored.map_or(Timestamp::EPOCH, |stored| stored.oldest_received_at.start_of_hour());
     let key = OutcomeKey {
         hour,
         project_id: None,
         category: DataCategory::Default,
         outcome: Outcome::Dropped,
-        reason: Reason::Borrowed("spool_quarantined"),
+        reason: Reason::Borrowed(reason),
     };
     OutcomeCount { key, quantity: stored.map_or(1, |stored| stored.header.records()) }
 }
 
 impl Removal {
-    fn reclaim_after(&mut self, store: &Store, deleted: u64, end: &StoredHeader) {
+    pub(super) fn reclaim_after(&mut self, store: &Store, deleted: u64, end: &StoredHeader) {
         self.unreclaimed += deleted;
         if self.unreclaimed >= RECLAIM_BYTES {
             self.unreclaimed = 0;
@@ -132,18 +134,29 @@ impl Removal {
 impl Shared {
     pub(super) fn set_aside(&self, raw: &RawHeader, reason: SetAsideReason, detail: &str) -> Result<(), SpoolError> {
         let mut removal = lock(&self.removal);
-        if self.store.header(raw.first)?.is_none() {
+        if self.store.header(raw.first)?.is_none_or(|present| present.json != raw.json) {
+            // It left meanwhile, or became a tombstone.
             return Ok(());
         }
         let stored = raw.parse().ok();
+        if let Some(tombstone) = stored.as_ref().filter(|stored| stored.header.is_tombstone) {
+            return self.drop_tombstone(tombstone, reason, detail);
+        }
         // Of a damaged payload there may be nothing to keep; one that can't be read now ends this with an error.
         let payload = match &stored {
             Some(stored) => self.store.payload(stored)?.unwrap_or_default(),
             None => Vec::new(),
         };
+        // Where sequences overlap the aggregator has some of them: a tombstone would be refused for the same reason.
+        let leaves = if stored.is_none() || reason == SetAsideReason::RefusedOverlap {
+            Leaves::Nothing
+        } else {
+            Leaves::Tombstone
+        };
         let batch = SetAside {
             first: raw.first,
             stored: stored.as_ref(),
+            leaves,
             reason,
             detail,
             header_json: &raw.json,
@@ -152,18 +165,31 @@ impl Shared {
         removal.quarantine.take(&self.store, &batch, self.config.quarantine_max_bytes)?;
         let header = stored.as_ref().map(|stored| &stored.header);
         let (records, bytes) = header.map_or((0, 0), |header| (header.records(), header.payload_bytes));
-        lock(&self.waiting).add(lost(stored.as_ref()));
+        lock(&self.waiting).add(lost(stored.as_ref(), "spool_quarantined"));
         tracing::error!(
             first = %raw.first, records, bytes, reason = reason.as_str(), detail,
             "a batch was set aside; it stays in the spool's quarantine and is not sent"
         );
         lock(&self.counters).quarantined_batches = removal.quarantine.batches;
         self.metrics.count_quarantined(reason);
-        self.uncount(raw.first, stored.as_ref())
+        self.uncount(raw.first, stored.as_ref(), leaves)
     }
 
-    /// Takes a deleted batch out of the counters. The caller holds the removal lock.
-    fn uncount(&self, first: Sequence, stored: Option<&StoredHeader>) -> Result<(), SpoolError> {
+    /// The aggregator does not take a tombstone, as one of an older version does not. There is nothing to keep.
+    fn drop_tombstone(&self, stored: &StoredHeader, reason: SetAsideReason, detail: &str) -> Result<(), SpoolError> {
+        let first = stored.header.first;
+        tracing::warn!(%first, reason = reason.as_str(), detail, "the aggregator does not take a tombstone, it is dropped");
+        self.store.delete(std::slice::from_ref(stored))?;
+        self.uncount(first, Some(stored), Leaves::Nothing)
+    }
+
+    /// Takes a batch that was deleted or became a tombstone out of the counters. The caller holds the removal lock.
+    pub(super) fn uncount(
+        &self,
+        first: Sequence,
+        stored: Option<&StoredHeader>,
+        leaves: Leaves,
+    ) -> Result<(), SpoolError> {
         let was_oldest = lock(&self.counters).oldest.is_some_and(|(oldest, _)| oldest == first);
         if was_oldest {
             let mut next = self.oldest_from(first)?;
@@ -173,13 +199,25 @@ impl Shared {
             }
             lock(&self.counters).oldest = next;
         }
-        lock(&self.counters).subtract(stored);
+        match (leaves, stored) {
+            (Leaves::Tombstone, Some(stored)) => lock(&self.counters).replace(stored),
+            _ => lock(&self.counters).subtract(stored),
+        }
         self.publish_usage();
         Ok(())
     }
 
+    /// The first batch from `first` on that has records.
     fn oldest_from(&self, first: Sequence) -> Result<Option<(Sequence, Timestamp)>, SpoolError> {
-        let next = self.store.headers(first, Sequence::new(u64::MAX - 1)).next().transpose()?;
-        Ok(next.and_then(|raw| Some((raw.first, raw.parse().ok()?.oldest_received_at))))
+        for raw in self.store.headers(first, Sequence::new(u64::MAX - 1)) {
+            let raw = raw?;
+            match raw.parse() {
+                Ok(stored) if stored.header.is_tombstone => {}
+                Ok(stored) => return Ok(Some((raw.first, stored.oldest_received_at))),
+                // Whoever reads it sets it aside, and asks again.
+                Err(_problem) => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 }

@@ -4,8 +4,6 @@ use std::path::Path;
 
 use picket_common::ids::{Sequence, SpoolId};
 use picket_common::outcome::{OutcomeCount, OutcomeKey};
-use picket_common::timestamp::Timestamp;
-use picket_common::wire::BatchHeader;
 use rocksdb::{
     Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, Direction, ErrorKind, IteratorMode, ReadOptions,
     WriteBatch, WriteOptions,
@@ -15,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::counts::LedgerChange;
 use super::error::SpoolError;
 use super::frame::{Contents, FRAME_END, PIECE_HEADER};
+pub(super) use super::header::{Pieces, RawHeader, StoredHeader};
 use super::lanes::Lane;
 use super::settings::{BLOCK_CACHE, database_options, family_options, payload_options};
 
@@ -35,37 +34,6 @@ pub(super) const STATE_QUARANTINE: &[u8] = b"quarantine";
 /// JSON of [`OpenFrames`].
 pub(super) const STATE_FRAMES: &[u8] = b"frames";
 
-/// What the `headers` column family holds for a batch: the wire header as sealed, and what only the relay needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StoredHeader {
-    #[serde(flatten)]
-    pub(super) header: BatchHeader,
-    /// The earliest `received_at` among its records.
-    pub(super) oldest_received_at: Timestamp,
-    /// The latest; formats before had only the earliest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) newest_received_at: Option<Timestamp>,
-    /// Where its payload is; `None` where it is one value under the first sequence, as in format 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) pieces: Option<Pieces>,
-    /// The lane it is read in.
-    #[serde(default, skip_serializing_if = "Lane::is_shared")]
-    pub(super) lane: Lane,
-    /// Of a lane that is not the shared one: what the shared one has before this is read first, because it may have earlier
-    /// records of the same project.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) entered: Option<Sequence>,
-}
-
-/// The pieces of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Pieces {
-    /// The frame they were written for.
-    pub(super) frame: u64,
-    /// How many they are, from 0.
-    pub(super) count: u32,
-}
-
 /// Which frames have pieces and no header yet. Written with the commits that begin and seal them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OpenFrames {
@@ -85,24 +53,6 @@ pub(super) struct OpenFrame {
     /// As in [`StoredHeader`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) entered: Option<Sequence>,
-}
-
-/// One entry of the `headers` column family as it is on disk.
-pub(super) struct RawHeader {
-    pub(super) first: Sequence,
-    pub(super) json: Box<[u8]>,
-}
-
-impl RawHeader {
-    /// Reads the header; the problem as text where it is not one, or contradicts its key.
-    pub(super) fn parse(&self) -> Result<StoredHeader, String> {
-        let stored: StoredHeader = serde_json::from_slice(&self.json).map_err(|error| error.to_string())?;
-        if stored.header.first != self.first {
-            return Err(format!("the header says {}, its key {}", stored.header.first, self.first));
-        }
-        stored.header.validate().map_err(|error| error.to_string())?;
-        Ok(stored)
-    }
 }
 
 /// What one commit writes, all or nothing.
@@ -307,6 +257,9 @@ impl Store {
     /// [`SpoolError::Storage`] where it can't be read now and may be later, such as for want of file handles: that is no
     /// damage, and nothing may be given up for it.
     pub(super) fn payload(&self, stored: &StoredHeader) -> Result<Result<Vec<u8>, String>, SpoolError> {
+        if stored.header.is_tombstone {
+            return Ok(Ok(Vec::new()));
+        }
         let Some(pieces) = stored.pieces else {
             return self.whole_payload(stored.header.first);
         };
@@ -363,10 +316,21 @@ impl Store {
         self.db.write(batch).map_err(|source| SpoolError::Storage { action: "delete a batch", source })
     }
 
+    /// Drops the records of batches and leaves tombstones, all or nothing. Not synced: what comes back after a power cut is dropped
+    /// again.
+    pub(super) fn replace_by_tombstones(&self, batches: &[StoredHeader]) -> Result<(), SpoolError> {
+        let mut batch = WriteBatch::default();
+        for stored in batches {
+            self.replace_in(&mut batch, stored);
+        }
+        self.db.write(batch).map_err(|source| SpoolError::Storage { action: "drop a batch", source })
+    }
+
     /// Moves a batch to the quarantine and takes `evicted` out of it, all or nothing.
     pub(super) fn move_to_quarantine(
         &self,
         batch_set_aside: (Sequence, Option<&StoredHeader>),
+        leaves: Leaves,
         value: &[u8],
         evicted: &[Sequence],
         totals: &[u8],
@@ -379,7 +343,10 @@ impl Store {
         }
         batch.put_cf(quarantine, first.to_key(), value);
         batch.put_cf(self.family(CF_STATE), STATE_QUARANTINE, totals);
-        self.delete_in(&mut batch, first, stored);
+        match (leaves, stored) {
+            (Leaves::Tombstone, Some(stored)) => self.replace_in(&mut batch, stored),
+            _ => self.delete_in(&mut batch, first, stored),
+        }
         self.db.write(batch).map_err(|source| SpoolError::Storage { action: "set a batch aside", source })
     }
 
@@ -413,13 +380,23 @@ impl Store {
         batch.delete_cf(self.family(CF_HEADERS), first.to_key());
         let lane = stored.map_or(Lane::SHARED, |stored| stored.lane);
         batch.delete_cf(self.family(CF_LANES), lane.key(first));
-        match stored.and_then(|stored| stored.pieces) {
-            Some(pieces) => {
-                for number in 0..pieces.count {
-                    batch.delete_cf(self.family(CF_PIECES), piece_key(pieces.frame, number));
-                }
-            }
-            None => batch.delete_cf(self.family(CF_BATCHES), first.to_key()),
+        self.delete_payload_in(batch, first, stored.and_then(|stored| stored.pieces));
+    }
+
+    fn replace_in(&self, batch: &mut WriteBatch, stored: &StoredHeader) {
+        let first = stored.header.first;
+        self.delete_payload_in(batch, first, stored.pieces);
+        // Numbers and ids always serialise.
+        let tombstone = serde_json::to_vec(&stored.tombstone()).unwrap_or_default();
+        batch.put_cf(self.family(CF_HEADERS), first.to_key(), tombstone);
+    }
+
+    fn delete_payload_in(&self, batch: &mut WriteBatch, first: Sequence, pieces: Option<Pieces>) {
+        let Some(pieces) = pieces else {
+            return batch.delete_cf(self.family(CF_BATCHES), first.to_key());
+        };
+        for number in 0..pieces.count {
+            batch.delete_cf(self.family(CF_PIECES), piece_key(pieces.frame, number));
         }
     }
 
@@ -433,6 +410,15 @@ impl Store {
     pub(super) fn damage_piece(&self, frame: u64, number: u32, stored: &[u8]) {
         self.db.put_cf(self.family(CF_PIECES), piece_key(frame, number), stored).ok();
     }
+}
+
+/// What is left in the queue of a batch that is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// Its sequences, so that the aggregator hears that nothing comes of them.
+    Tombstone,
+    /// Nothing: the aggregator has something under its sequences, or its header can't be read.
+    Nothing,
 }
 
 fn piece_key(frame: u64, number: u32) -> [u8; 12] {

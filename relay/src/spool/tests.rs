@@ -77,6 +77,10 @@ fn bodies(spool: &Spool) -> Vec<Bytes> {
 }
 
 pub(super) fn records(batch: &SealedBatch) -> Vec<Record> {
+    if batch.header.is_tombstone {
+        assert_eq!((batch.payload.len(), batch.header.raw_bytes), (0, 0));
+        return Vec::new();
+    }
     let raw = zstd::bulk::decompress(&batch.payload, usize::try_from(batch.header.raw_bytes).unwrap()).unwrap();
     let records: Vec<_> = RecordReader::new(Bytes::from(raw)).collect::<Result<_, _>>().unwrap();
     assert_eq!(records.len() as u64, batch.header.records());
@@ -217,6 +221,73 @@ async fn a_damaged_batch_is_set_aside_and_the_rest_flows() {
     let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
     assert_eq!(spool.usage().quarantined_batches, 1);
     assert_eq!(bodies(&spool), ["1", "3"]);
+}
+
+fn batches_of(spool: &Spool) -> Vec<(u64, u64, bool)> {
+    let batches = spool.read_from(Sequence::FIRST, ALL).unwrap();
+    batches.iter().map(|batch| (batch.header.first.get(), batch.header.last.get(), batch.header.is_tombstone)).collect()
+}
+
+#[tokio::test]
+async fn what_is_set_aside_leaves_a_tombstone_where_the_aggregator_takes_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    for number in 1..=3_u64 {
+        spool.append(record(number.to_string(), number)).await.unwrap();
+    }
+    let sequence = Sequence::new;
+    spool.set_aside(sequence(1), SetAsideReason::RefusedCorrupt, "test").unwrap();
+    spool.set_aside(sequence(2), SetAsideReason::RefusedOverlap, "test").unwrap();
+    assert_eq!(batches_of(&spool), [(1, 1, true), (3, 3, false)]);
+    let usage = spool.usage();
+    assert_eq!((usage.batches, usage.records, usage.quarantined_batches), (2, 1, 2));
+    assert_eq!(usage.oldest_received_at, Some(Timestamp::from_millis(3)));
+    let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
+    assert_eq!(spool.usage(), SpoolUsage { accepted_total: 0, ..usage });
+    // Refused as well: it goes, and is not counted again.
+    spool.set_aside(sequence(1), SetAsideReason::RefusedCorrupt, "test").unwrap();
+    assert_eq!(batches_of(&spool), [(3, 3, false)]);
+    assert_eq!(spool.usage().quarantined_batches, 2);
+    let lost: u64 = spool.counted().iter().map(|count| count.quantity).sum();
+    assert_eq!(lost, 2);
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_limit_is_dropped_counted_and_leaves_tombstones() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = SpoolConfig { max_age: Span::secs(60), ..small() };
+    let (spool, _committer) = open(&directory, &config);
+    for number in 1..=3_u64 {
+        spool.append(record(noise(1000, number), number * 1000)).await.unwrap();
+    }
+    let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
+    assert_eq!(
+        spool.expire(at(61)).unwrap(),
+        retention::Expired::default(),
+        "the first is as old as the limit, not older"
+    );
+    assert_eq!(spool.expire(at(62)).unwrap(), retention::Expired { batches: 1, records: 1 });
+    assert_eq!(batches_of(&spool), [(1, 1, true), (2, 2, false), (3, 3, false)]);
+    assert_eq!(spool.usage().oldest_received_at, Some(at(2)));
+    assert_eq!(spool.expire(at(64)).unwrap(), retention::Expired { batches: 2, records: 2 });
+    assert_eq!(spool.expire(at(64)).unwrap(), retention::Expired::default());
+    let usage = spool.usage();
+    assert_eq!((usage.batches, usage.records, usage.bytes, usage.oldest_received_at), (3, 0, 0, None));
+    let counted: Vec<_> = spool.counted().into_iter().map(|count| (count.key.reason, count.quantity)).collect();
+    assert_eq!(counted, [("spool_expired".into(), 3)]);
+    for number in 1..=3 {
+        spool.acknowledge(Sequence::new(number), Sequence::new(number)).unwrap();
+    }
+    assert_eq!((batches_of(&spool), spool.usage().batches), (vec![], 0));
+}
+
+#[tokio::test]
+async fn nothing_is_too_old_unless_a_limit_is_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _committer) = open(&directory, &small());
+    spool.append(record("a", 1)).await.unwrap();
+    assert_eq!(spool.expire(Timestamp::from_millis(u64::MAX / 2)).unwrap(), retention::Expired::default());
+    assert_eq!(batches_of(&spool), [(1, 1, false)]);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::store::{StoredHeader, Writing};
 /// How full the spool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolUsage {
-    /// Batches that no aggregator has acknowledged, those that still grow included.
+    /// Batches that no aggregator has acknowledged, those that still grow and tombstones included.
     pub batches: u64,
     /// Their records.
     pub records: u64,
@@ -35,7 +35,7 @@ pub(super) struct Counters {
     pub(super) bytes: u64,
     pub(super) accepted_total: u64,
     pub(super) quarantined_batches: u64,
-    /// First sequence of the oldest sealed batch, and when its oldest record was received.
+    /// First sequence of the oldest sealed batch that is no tombstone, and when its oldest record was received.
     pub(super) oldest: Option<(Sequence, Timestamp)>,
     /// When the oldest record was received that is in no sealed batch.
     pub(super) oldest_growing: Option<Timestamp>,
@@ -47,7 +47,7 @@ impl Counters {
     /// Counts a sealed batch that was found at open.
     pub(super) fn add_sealed(&mut self, stored: &StoredHeader) {
         self.batches += 1;
-        self.records += stored.header.records();
+        self.records += stored.records();
         self.bytes += stored.header.payload_bytes;
         self.note_sealed(stored);
     }
@@ -67,7 +67,9 @@ impl Counters {
     }
 
     fn note_sealed(&mut self, stored: &StoredHeader) {
-        self.oldest.get_or_insert((stored.header.first, stored.oldest_received_at));
+        if !stored.header.is_tombstone {
+            self.oldest.get_or_insert((stored.header.first, stored.oldest_received_at));
+        }
         self.lanes.add(stored.lane);
     }
 
@@ -78,7 +80,7 @@ impl Counters {
 
     /// Takes a sealed batch out; `None` for one whose header can't be read. The oldest is the caller's to find anew.
     pub(super) fn subtract(&mut self, stored: Option<&StoredHeader>) {
-        let (records, bytes) = stored.map_or((0, 0), |stored| (stored.header.records(), stored.header.payload_bytes));
+        let (records, bytes) = stored.map_or((0, 0), |stored| (stored.records(), stored.header.payload_bytes));
         debug_assert!(self.batches > 0 && self.records >= records && self.bytes >= bytes);
         self.batches = self.batches.saturating_sub(1);
         self.records = self.records.saturating_sub(records);
@@ -86,5 +88,11 @@ impl Counters {
         if let Some(stored) = stored {
             self.lanes.subtract(stored.lane);
         }
+    }
+
+    /// A batch became a tombstone. The oldest is the caller's to find anew.
+    pub(super) fn replace(&mut self, stored: &StoredHeader) {
+        self.records = self.records.saturating_sub(stored.records());
+        self.bytes = self.bytes.saturating_sub(stored.header.payload_bytes);
     }
 }

@@ -234,6 +234,8 @@ impl<'a> Session<'a> {
             }
             Ok(BatchReply::Nack { reason: NackReason::Corrupt, detail }) => {
                 self.set_aside(first, SetAsideReason::RefusedCorrupt, detail).await?;
+                // A tombstone took its place, which is sent as if the batch had been put off.
+                self.postpone(first, attempt);
             }
             Ok(BatchReply::Nack { reason: NackReason::Overlap, detail }) => {
                 self.set_aside(first, SetAsideReason::RefusedOverlap, detail).await?;

@@ -199,6 +199,12 @@ async fn a_batch_refused_for_good_is_set_aside() {
     aggregator.batch().await.nack(NackReason::Overlap);
     until_spooled(&relay, &mut running, 0).await;
     assert_eq!(relay.spool.usage().quarantined_batches, 2);
+    let tombstone = aggregator.batch().await;
+    assert!(tombstone.header.is_tombstone && tombstone.payload.is_empty());
+    assert_eq!(relay.spool.usage().batches, 1);
+    tombstone.ack();
+    let spool = relay.spool.clone();
+    running.until(|_| spool.usage().batches == 0).await;
     running.stop().await;
 }
 
