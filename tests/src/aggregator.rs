@@ -219,6 +219,25 @@ impl Aggregator {
         self.data_dir.join("clickhouse")
     }
 
+    /// Its process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.program.as_ref().expect("the aggregator runs").pid()
+    }
+
+    /// Stops its execution (SIGSTOP); only [`Self::kill`] follows.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub fn pause(&self) {
+        self.program.as_ref().expect("the aggregator runs").pause();
+    }
+
     /// Whether it was started and not stopped or killed since.
     #[must_use]
     pub const fn is_running(&self) -> bool {

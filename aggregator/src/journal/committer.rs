@@ -170,6 +170,7 @@ struct Collected {
 fn replay(shared: &Shared, id: u64) -> Result<JournalPosition, ReplayError> {
     // Also against a drop, or an eviction, of the same letter.
     let _writing = lock(&shared.state_writes);
+    shared.heal()?;
     let (letter, bytes) = shared.store.dead_letter(id)?.ok_or(ReplayError::NotFound(id))?;
     let (header, payload) = letter.batch(&bytes)?;
     let size = payload.len() as u64;
@@ -196,9 +197,11 @@ fn commit_group(shared: &Shared, group: Vec<AppendRequest>) {
     }
     let started = Instant::now();
     shared.metrics.commit_batches.observe(group.len() as f64);
+    // Before the round: it looks at the end.
+    let healed = shared.heal();
     let mut round = Round::new(shared);
     let verdicts: Vec<_> = group.iter().map(|request| round.judge(request)).collect();
-    let committed = round.commit();
+    let committed = healed.and_then(|()| round.commit());
     shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
     if let Err(error) = &committed {
         shared.metrics.failed_commits.inc();

@@ -232,6 +232,7 @@ impl Journal {
     /// [`JournalError`] if it can't be read or deleted.
     pub fn drop_dead_letter(&self, id: u64) -> Result<bool, JournalError> {
         let _writing = lock(&self.shared.state_writes);
+        self.shared.heal()?;
         let Some((letter, _)) = self.shared.store.dead_letter(id)? else { return Ok(false) };
         self.shared.store.delete_dead_letter(id)?;
         self.shared.forget_dead_letter(&letter);

@@ -39,6 +39,12 @@ pub enum JournalError {
         /// What RocksDB says.
         source: rocksdb::Error,
     },
+    /// It can't be opened anew after a write that failed; it is tried again.
+    #[error("the journal in {directory} is closed after a failed write; check the disk's free space and health")]
+    Closed {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// A small value that the journal lives by is damaged.
     #[error("the journal's {0} is damaged; restore it from a backup")]
     State(&'static str),

@@ -17,6 +17,7 @@ pub(super) struct JournalMetrics {
     pub(super) commit_batches: Histogram,
     pub(super) failed_commits: Counter,
     pub(super) corrupt_entries: Counter,
+    pub(super) reopened: Counter,
     pub(super) dead_letters: Gauge<u64, AtomicU64>,
     pub(super) dead_letter_bytes: Gauge<u64, AtomicU64>,
     pub(super) dead_letters_set_aside: Family<[(&'static str, &'static str); 1], Counter>,
@@ -36,6 +37,7 @@ impl JournalMetrics {
             commit_batches: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             failed_commits: Counter::default(),
             corrupt_entries: Counter::default(),
+            reopened: Counter::default(),
             dead_letters: Gauge::default(),
             dead_letter_bytes: Gauge::default(),
             dead_letters_set_aside: Family::default(),
@@ -62,6 +64,8 @@ impl JournalMetrics {
         );
         journal.register("commit_batches", "Batches in one group commit", self.commit_batches.clone());
         journal.register("commit_failures", "Group commits that failed", self.failed_commits.clone());
+        let help = "Times that the database was opened anew after a write that failed";
+        journal.register("reopened", help, self.reopened.clone());
         journal.register(
             "corrupt_entries",
             "Entries that were damaged on disk and skipped; each is a batch lost",

@@ -10,6 +10,9 @@
 //! - Positions grow and are never used twice, so they may name things elsewhere (insert plans, deduplication tokens).
 //! - Below the cursor there is nothing: entries are deleted in the same transaction that moves the cursor, and a batch
 //!   does not come back after that, because its spool's ranges stay.
+//! - A write that failed is never answered as done. RocksDB takes no other after it, so the database is opened anew in place
+//!   ([`Shared::heal`]): the failed write is then in it as a whole or not at all, what was answered before is in it, and
+//!   cursor and end are read from it again. Positions that it may have used are not used again.
 //! - At most one plan is pending, and it changes only by being finished.
 //! - Memory and disk are bounded: the queue, the commit group, the gaps of a spool, and `journal.max_bytes`.
 //!
@@ -59,6 +62,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use picket_common::ids::{RelayId, Sequence, SpoolId};
@@ -79,6 +83,9 @@ use committer::{AppendRequest, QUEUE_LENGTH, Request};
 use metrics::JournalMetrics;
 use store::{Recovered, SetAside, SpoolOnDisk, Store, Transaction};
 use stored_ranges::{MAX_GAPS, SpoolRanges};
+
+/// Least time between two tries to open the database anew: each closes it for those who read.
+const HEAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What became of an appended batch; either way it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +179,8 @@ struct Shared {
     max_gaps: u64,
     dead_letter_max_bytes: u64,
     metrics: JournalMetrics,
+    /// When the database was last opened anew.
+    last_heal: Mutex<Option<Instant>>,
     /// As on disk.
     dead_letters: Mutex<DeadLetterTotals>,
     progress: Mutex<Progress>,
@@ -217,6 +226,7 @@ impl Journal {
             max_gaps,
             dead_letter_max_bytes: config.dead_letter_max_bytes.as_u64(),
             metrics: JournalMetrics::new(),
+            last_heal: Mutex::new(None),
             dead_letters: Mutex::new(dead_letters),
             progress: Mutex::new(Progress { cursor, end, reserved: end, appended_bytes, finished_bytes }),
             state_writes: Mutex::new(()),
@@ -283,6 +293,7 @@ impl Journal {
         replaces: Option<RelayId>,
     ) -> Result<SpoolClaim, JournalError> {
         let _writing = lock(&self.shared.state_writes);
+        self.shared.heal()?;
         match self.shared.store.spool_owner(spool)? {
             Some(owner) if owner == relay => return Ok(SpoolClaim::Granted),
             Some(owner) if Some(owner) != replaces => return Ok(SpoolClaim::OwnedBy(owner)),
@@ -371,6 +382,7 @@ impl Journal {
     /// [`JournalError::PlanPending`] if another plan is; the same one again is fine. [`JournalError::Write`].
     pub fn put_plan(&self, plan: &[u8]) -> Result<(), JournalError> {
         let _writing = lock(&self.shared.state_writes);
+        self.shared.heal()?;
         match self.shared.store.plan()? {
             Some(pending) if pending == plan => return Ok(()),
             Some(_) => return Err(JournalError::PlanPending),
@@ -387,6 +399,7 @@ impl Journal {
     /// [`JournalError::NoPlan`] if none is pending; [`JournalError::Write`].
     pub fn amend_plan(&self, plan: &[u8]) -> Result<(), JournalError> {
         let _writing = lock(&self.shared.state_writes);
+        self.shared.heal()?;
         if self.shared.store.plan()?.is_none() {
             return Err(JournalError::NoPlan);
         }
@@ -432,6 +445,7 @@ impl Journal {
         now: Timestamp,
     ) -> Result<(), JournalError> {
         let _writing = lock(&self.shared.state_writes);
+        self.shared.heal()?;
         let (cursor, end, appended_bytes) = {
             let progress = lock(&self.shared.progress);
             (progress.cursor, progress.end, progress.appended_bytes)
@@ -480,6 +494,34 @@ impl Journal {
 // === impl Shared ===
 
 impl Shared {
+    /// Opens the database anew if a write has failed; at most once in [`HEAL_PAUSE`]. To be called before a write, off the
+    /// asynchronous threads.
+    fn heal(&self) -> Result<(), JournalError> {
+        if !self.store.is_broken() {
+            return Ok(());
+        }
+        let mut last_try = lock(&self.last_heal);
+        if !self.store.is_broken() {
+            return Ok(());
+        }
+        if last_try.is_some_and(|at| at.elapsed() < HEAL_PAUSE) {
+            return Err(JournalError::Closed { directory: self.store.directory().to_owned() });
+        }
+        let healed = self.store.heal();
+        *last_try = Some(Instant::now());
+        let Recovered { cursor, end, finished_bytes, appended_bytes } = healed?;
+        {
+            let mut progress = lock(&self.progress);
+            let reserved = progress.reserved.max(end);
+            *progress = Progress { cursor, end, reserved, appended_bytes, finished_bytes };
+        }
+        self.show_backlog();
+        self.end.send_replace(end);
+        self.metrics.reopened.inc();
+        warn!(%cursor, %end, "the journal was opened anew after a write that failed");
+        Ok(())
+    }
+
     fn stored_ranges(&self, spool: SpoolId) -> Result<SpoolRanges<SpoolOnDisk<'_>>, JournalError> {
         self.store.stored_ranges(spool, self.max_gaps)
     }

@@ -14,6 +14,7 @@ impl Journal {
     /// [`JournalError`] if the state can't be read or written; then nothing was offered.
     pub fn greet_spool(&self, spool: SpoolId, lineage: &Lineage, session: SessionId) -> Result<Greeting, JournalError> {
         let _writing = lock(&self.shared.state_writes);
+        self.shared.heal()?;
         let mut book = self.shared.store.session_book(spool)?;
         let greeting = book.greet(lineage, session);
         let mut transaction = Transaction::default();
@@ -29,6 +30,7 @@ impl Journal {
     /// [`JournalError`] if the state can't be read or written.
     pub fn confirm_session(&self, spool: SpoolId, session: SessionId) -> Result<bool, JournalError> {
         let _writing = lock(&self.shared.state_writes);
+        self.shared.heal()?;
         let mut book = self.shared.store.session_book(spool)?;
         if !book.confirm(session) {
             return Ok(false);

@@ -7,6 +7,9 @@ pub(super) use dead_letters::SetAside;
 pub(super) use spools::SpoolOnDisk;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use picket_common::timestamp::Timestamp;
@@ -17,7 +20,7 @@ use rocksdb::{
 
 use super::config::JournalConfig;
 use super::recent_events::{self, EventKey};
-use super::{JournalError, JournalPosition, entry};
+use super::{JournalError, JournalPosition, entry, lock};
 
 const BATCHES: &str = "batches";
 const SPOOLS: &str = "spools";
@@ -39,11 +42,31 @@ const BLOB_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bounds the time recovery takes: the small column families would otherwise hold back old log files.
 const MAX_WAL_BYTES: u64 = 256 * 1024 * 1024;
 
-/// The open database.
+/// How often a database that is being closed is looked at.
+const HEAL_POLL: Duration = Duration::from_millis(1);
+
+/// The open database. After a write that failed, RocksDB refuses all others until it is opened anew ([`Store::heal`]).
 #[derive(Debug)]
 pub(super) struct Store {
-    database: DB,
+    /// `None` while it is opened anew, and where that failed. Every use holds it for one read or write, so that none is in the
+    /// way for long.
+    database: Mutex<Option<Arc<DB>>>,
+    /// A write has failed since it was opened.
+    is_broken: AtomicBool,
     directory: PathBuf,
+    config: JournalConfig,
+}
+
+/// The database, for one read or write.
+pub(super) struct Opened(Arc<DB>);
+
+// === impl Opened ===
+
+impl Opened {
+    fn family(&self, name: &'static str) -> Result<&ColumnFamily, JournalError> {
+        // Opened by name, so only a bug could lose one.
+        self.0.cf_handle(name).ok_or(JournalError::NoColumnFamily(name))
+    }
 }
 
 /// Where the journal stood when it was closed or killed.
@@ -69,26 +92,48 @@ pub(super) struct Transaction {
 
 impl Store {
     pub(super) fn open(directory: &Path, config: &JournalConfig) -> Result<Self, JournalError> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_max_total_wal_size(MAX_WAL_BYTES);
-        options.set_keep_log_file_num(4);
-        options.set_max_log_file_size(4 * 1024 * 1024);
-        // After a power cut the log ends in a torn record: recovery stops there, and nothing behind it was acknowledged.
-        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-        let families = [
-            ColumnFamilyDescriptor::new(BATCHES, batch_options(config)),
-            ColumnFamilyDescriptor::new(SPOOLS, spools::options()),
-            ColumnFamilyDescriptor::new(STATE, Options::default()),
-            ColumnFamilyDescriptor::new(RECENT_EVENTS, recent_events::options()),
-            ColumnFamilyDescriptor::new(DEAD_LETTERS, dead_letters::options()),
-        ];
-        let database = DB::open_cf_descriptors(&options, directory, families)
-            .map_err(|source| JournalError::Open { directory: directory.to_owned(), source })?;
-        let store = Self { database, directory: directory.to_owned() };
+        let database = open_database(directory, config)?;
+        let store = Self {
+            database: Mutex::new(Some(Arc::new(database))),
+            is_broken: AtomicBool::new(false),
+            directory: directory.to_owned(),
+            config: config.clone(),
+        };
         store.check_format()?;
         Ok(store)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether a write has failed, so that no other will succeed before [`Self::heal`].
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Acquire)
+    }
+
+    /// Opens the database anew and says where the journal stands: what failed may be in it after all, or not.
+    pub(super) fn heal(&self) -> Result<Recovered, JournalError> {
+        if let Some(database) = lock(&self.database).take() {
+            // Closed before it is opened: it holds the lock on the directory. Nobody gets it any more, and each use is short.
+            while Arc::strong_count(&database) > 1 {
+                std::thread::sleep(HEAL_POLL);
+            }
+        }
+        let database = open_database(&self.directory, &self.config)?;
+        *lock(&self.database) = Some(Arc::new(database));
+        let recovered = self.recover()?;
+        // Shows that it can write again before anyone relies on it.
+        let mut transaction = Transaction::default();
+        transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_FORMAT, [FORMAT]);
+        self.commit(transaction)?;
+        self.is_broken.store(false, Ordering::Release);
+        Ok(recovered)
+    }
+
+    fn opened(&self) -> Result<Opened, JournalError> {
+        let database = lock(&self.database).clone();
+        database.map(Opened).ok_or_else(|| JournalError::Closed { directory: self.directory.clone() })
     }
 
     fn check_format(&self) -> Result<(), JournalError> {
@@ -96,7 +141,7 @@ impl Store {
             Some([FORMAT]) => self.finish_converting(),
             Some([FORMAT_ONE]) => {
                 let mut transaction = Transaction::default();
-                transaction.writes.put_cf(self.family(STATE)?, KEY_FORMAT, [FORMAT]);
+                transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_FORMAT, [FORMAT]);
                 self.put_converting(&mut transaction)?;
                 self.commit(transaction)?;
                 self.finish_converting()
@@ -104,19 +149,15 @@ impl Store {
             Some(other) => Err(JournalError::Format { directory: self.directory.clone(), found: other.to_vec() }),
             None => {
                 let mut transaction = Transaction::default();
-                transaction.writes.put_cf(self.family(STATE)?, KEY_FORMAT, [FORMAT]);
+                transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_FORMAT, [FORMAT]);
                 self.commit(transaction)
             }
         }
     }
 
-    fn family(&self, name: &'static str) -> Result<&ColumnFamily, JournalError> {
-        // Opened by name above, so only a bug could lose one.
-        self.database.cf_handle(name).ok_or(JournalError::NoColumnFamily(name))
-    }
-
     fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
-        self.database.get_cf(self.family(family)?, key).map_err(|source| self.read_error(source))
+        let opened = self.opened()?;
+        opened.0.get_cf(opened.family(family)?, key).map_err(|source| self.read_error(source))
     }
 
     fn read_error(&self, source: rocksdb::Error) -> JournalError {
@@ -127,9 +168,10 @@ impl Store {
     pub(super) fn commit(&self, transaction: Transaction) -> Result<(), JournalError> {
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        self.database
-            .write_opt(transaction.writes, &options)
-            .map_err(|source| JournalError::Write { directory: self.directory.clone(), source })
+        self.opened()?.0.write_opt(transaction.writes, &options).map_err(|source| {
+            self.is_broken.store(true, Ordering::Release);
+            JournalError::Write { directory: self.directory.clone(), source }
+        })
     }
 
     /// Finds where the journal stands. Reads two entries, however long the backlog is.
@@ -152,7 +194,8 @@ impl Store {
     }
 
     fn neighbour(&self, mode: IteratorMode<'_>) -> Result<Option<FoundEntry>, JournalError> {
-        let Some(found) = self.database.iterator_cf(self.family(BATCHES)?, mode).next() else {
+        let opened = self.opened()?;
+        let Some(found) = opened.0.iterator_cf(opened.family(BATCHES)?, mode).next() else {
             return Ok(None);
         };
         let (key, value) = found.map_err(|source| self.read_error(source))?;
@@ -178,9 +221,10 @@ impl Store {
 
     /// Which of these events are noted as stored.
     pub(super) fn known_events(&self, events: &[EventKey], at: Timestamp) -> Result<Vec<bool>, JournalError> {
-        let family = self.family(RECENT_EVENTS)?;
+        let opened = self.opened()?;
+        let family = opened.family(RECENT_EVENTS)?;
         let keys: Vec<_> = events.iter().map(|event| recent_events::key(*event)).collect();
-        let found = self.database.batched_multi_get_cf(family, &keys, false);
+        let found = opened.0.batched_multi_get_cf(family, &keys, false);
         let is_known = |value: Option<rocksdb::DBPinnableSlice<'_>>| {
             value.is_some_and(|value| recent_events::is_known(&value, at))
         };
@@ -195,7 +239,8 @@ impl Store {
         events: &[EventKey],
         now: Timestamp,
     ) -> Result<(), JournalError> {
-        let family = self.family(RECENT_EVENTS)?;
+        let opened = self.opened()?;
+        let family = opened.family(RECENT_EVENTS)?;
         for event in events {
             transaction.writes.put_cf(family, recent_events::key(*event), recent_events::value(now));
         }
@@ -208,12 +253,12 @@ impl Store {
         position: JournalPosition,
         value: &[u8],
     ) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.family(BATCHES)?, position.to_key(), value);
+        transaction.writes.put_cf(self.opened()?.family(BATCHES)?, position.to_key(), value);
         Ok(())
     }
 
     pub(super) fn put_plan(&self, transaction: &mut Transaction, plan: &[u8]) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.family(STATE)?, KEY_PLAN, plan);
+        transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_PLAN, plan);
         Ok(())
     }
 
@@ -224,14 +269,35 @@ impl Store {
         old: JournalPosition,
         new: JournalPosition,
     ) -> Result<(), JournalError> {
-        let state = self.family(STATE)?;
+        let opened = self.opened()?;
+        let state = opened.family(STATE)?;
         transaction.writes.put_cf(state, KEY_CURSOR, new.to_key());
         transaction.writes.delete_cf(state, KEY_PLAN);
         // From the old cursor, not from the start: range tombstones that don't overlap keep sorted runs apart, so that
         // compaction moves files instead of merging them.
-        transaction.writes.delete_range_cf(self.family(BATCHES)?, old.to_key(), new.to_key());
+        transaction.writes.delete_range_cf(opened.family(BATCHES)?, old.to_key(), new.to_key());
         Ok(())
     }
+}
+
+fn open_database(directory: &Path, config: &JournalConfig) -> Result<DB, JournalError> {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_total_wal_size(MAX_WAL_BYTES);
+    options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(4 * 1024 * 1024);
+    // After a power cut the log ends in a torn record: recovery stops there, and nothing behind it was acknowledged.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    let families = [
+        ColumnFamilyDescriptor::new(BATCHES, batch_options(config)),
+        ColumnFamilyDescriptor::new(SPOOLS, spools::options()),
+        ColumnFamilyDescriptor::new(STATE, Options::default()),
+        ColumnFamilyDescriptor::new(RECENT_EVENTS, recent_events::options()),
+        ColumnFamilyDescriptor::new(DEAD_LETTERS, dead_letters::options()),
+    ];
+    DB::open_cf_descriptors(&options, directory, families)
+        .map_err(|source| JournalError::Open { directory: directory.to_owned(), source })
 }
 
 fn batch_options(config: &JournalConfig) -> Options {

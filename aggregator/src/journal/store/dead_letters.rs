@@ -51,10 +51,11 @@ impl Store {
     }
 
     pub(in super::super) fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
-        let family = self.family(DEAD_LETTERS)?;
+        let opened = self.opened()?;
+        let family = opened.family(DEAD_LETTERS)?;
         let mut letters = Vec::new();
         let newest = key(HEADER, u64::MAX);
-        for found in self.database.iterator_cf(family, IteratorMode::From(&newest, Direction::Reverse)) {
+        for found in opened.0.iterator_cf(family, IteratorMode::From(&newest, Direction::Reverse)) {
             let (key, value) = found.map_err(|source| self.read_error(source))?;
             if letters.len() >= limit || key.first() != Some(&HEADER) {
                 break;
@@ -67,9 +68,10 @@ impl Store {
 
     /// Oldest first, until `visit` says that it has seen enough.
     fn each_dead_letter(&self, visit: &mut dyn FnMut(&DeadLetter) -> bool) -> Result<(), JournalError> {
-        let family = self.family(DEAD_LETTERS)?;
+        let opened = self.opened()?;
+        let family = opened.family(DEAD_LETTERS)?;
         let oldest = key(HEADER, 0);
-        for found in self.database.iterator_cf(family, IteratorMode::From(&oldest, Direction::Forward)) {
+        for found in opened.0.iterator_cf(family, IteratorMode::From(&oldest, Direction::Forward)) {
             let (_, value) = found.map_err(|source| self.read_error(source))?;
             if !visit(&decode(&value)?) {
                 break;
@@ -93,7 +95,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<SetAside, JournalError> {
         let mut set_aside = SetAside { totals: self.dead_letter_totals()?, evicted: 0 };
-        let (family, state) = (self.family(DEAD_LETTERS)?, self.family(STATE)?);
+        let opened = self.opened()?;
+        let (family, state) = (opened.family(DEAD_LETTERS)?, opened.family(STATE)?);
         let mut id = match self.get(STATE, KEY_NEXT)? {
             Some(next) => next.try_into().map(u64::from_be_bytes).map_err(|_| DAMAGED)?,
             None => 1,
@@ -138,7 +141,8 @@ impl Store {
         transaction: &mut Transaction,
         id: u64,
     ) -> Result<(), JournalError> {
-        let family = self.family(DEAD_LETTERS)?;
+        let opened = self.opened()?;
+        let family = opened.family(DEAD_LETTERS)?;
         transaction.writes.delete_cf(family, key(HEADER, id));
         transaction.writes.delete_cf(family, key(BYTES, id));
         Ok(())

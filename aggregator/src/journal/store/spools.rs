@@ -62,8 +62,8 @@ impl RangesOnDisk for SpoolOnDisk<'_> {
         let mut options = ReadOptions::default();
         // Also keeps the iterator within the spool: `after` is at least 0, so no key of another one lies in between.
         options.set_iterate_lower_bound(range_key(self.spool, after.saturating_add(1)));
-        let mut ranges: DBRawIterator<'_> =
-            self.store.database.raw_iterator_cf_opt(self.store.family(SPOOLS)?, options);
+        let opened = self.store.opened()?;
+        let mut ranges: DBRawIterator<'_> = opened.0.raw_iterator_cf_opt(opened.family(SPOOLS)?, options);
         ranges.seek_for_prev(range_key(self.spool, at_most));
         let Some((key, value)) = ranges.item() else {
             ranges.status().map_err(|source| self.store.read_error(source))?;
@@ -101,7 +101,8 @@ impl Store {
         spool: SpoolId,
         changes: &RangeChanges<'_>,
     ) -> Result<(), JournalError> {
-        let family = self.family(SPOOLS)?;
+        let opened = self.opened()?;
+        let family = opened.family(SPOOLS)?;
         for (first, last) in changes.put {
             transaction.writes.put_cf(family, range_key(spool, *first), last.to_be_bytes());
         }
@@ -128,7 +129,7 @@ impl Store {
     ) -> Result<(), JournalError> {
         // Ids and numbers always serialise.
         let json = serde_json::to_vec(book).map_err(|_| JournalError::State("sessions of a spool"))?;
-        transaction.writes.put_cf(self.family(SPOOLS)?, spool_key(SESSIONS, spool), json);
+        transaction.writes.put_cf(self.opened()?.family(SPOOLS)?, spool_key(SESSIONS, spool), json);
         Ok(())
     }
 
@@ -144,13 +145,13 @@ impl Store {
         spool: SpoolId,
         owner: RelayId,
     ) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.family(SPOOLS)?, spool_key(OWNER, spool), owner.to_string());
+        transaction.writes.put_cf(self.opened()?.family(SPOOLS)?, spool_key(OWNER, spool), owner.to_string());
         Ok(())
     }
 
     /// Puts the note that spools may have the form of format 1 beside what else the transaction writes.
     pub(super) fn put_converting(&self, transaction: &mut Transaction) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.family(STATE)?, KEY_CONVERTING, []);
+        transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_CONVERTING, []);
         Ok(())
     }
 
@@ -161,7 +162,8 @@ impl Store {
         }
         let mut spools = 0_u64;
         let from = [RANGE];
-        for found in self.database.iterator_cf(self.family(SPOOLS)?, IteratorMode::From(&from, Direction::Forward)) {
+        let opened = self.opened()?;
+        for found in opened.0.iterator_cf(opened.family(SPOOLS)?, IteratorMode::From(&from, Direction::Forward)) {
             let (key, value) = found.map_err(|source| self.read_error(source))?;
             if key.first() != Some(&RANGE) {
                 break;
@@ -172,7 +174,7 @@ impl Store {
             }
         }
         let mut transaction = Transaction::default();
-        transaction.writes.delete_cf(self.family(STATE)?, KEY_CONVERTING);
+        transaction.writes.delete_cf(self.opened()?.family(STATE)?, KEY_CONVERTING);
         self.commit(transaction)?;
         info!(spools, "the journal was converted from format 1");
         Ok(())
@@ -185,7 +187,7 @@ impl Store {
         let mut transaction = Transaction::default();
         let changes = RangeChanges { put: &ranges, gone: &BTreeSet::new(), above_mark: Some(above_mark) };
         self.put_stored_ranges(&mut transaction, spool, &changes)?;
-        transaction.writes.delete_cf(self.family(SPOOLS)?, key);
+        transaction.writes.delete_cf(self.opened()?.family(SPOOLS)?, key);
         self.commit(transaction)
     }
 }
