@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants: both directions suffer alike; what happens to which packet follows from the seed and the order of the packets;
-//! what is on its way is bounded ([`MAX_DELAYED`]), and beyond that it is lost, as in a router.
+//! what is on its way is bounded (20 000 packets), and beyond that it is lost, as in a router.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
