@@ -15,6 +15,9 @@ use super::*;
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// Longer than anything takes that waits for nothing, and shorter than QUIC's patience.
+const AT_ONCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 fn config() -> UplinkConfig {
     UplinkConfig { tcp_after: Span::millis(100), quic_probe_interval: Span::millis(200), ..UplinkConfig::default() }
 }
@@ -36,10 +39,12 @@ async fn where_udp_is_swallowed_tcp_takes_over_and_is_remembered() {
 
     let relay = relay.restarted().await;
     relay.append(3).await;
-    // Would wait far too long for QUIC, if it began with that.
+    // Would wait for QUIC until that gives up (9 s), if it began with that.
+    let started = Instant::now();
     let slow = UplinkConfig { tcp_after: Span::secs(3600), ..config() };
     let mut running = relay.start_with(authority.relay(&[aggregator.address]), slow);
     assert_eq!(aggregator.hello().await.transport, TransportKind::Tcp);
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     aggregator.batch().await.ack();
     until_spooled(&relay, &mut running, 0).await;
     running.stop().await;
@@ -51,8 +56,11 @@ async fn where_udp_is_refused_tcp_is_tried_at_once() {
     let mut aggregator = FakeAggregator::start_at(ANY_PORT, &authority, &[TransportKind::Tcp]);
     let relay = Relay::with_batches(1).await;
     let slow = UplinkConfig { tcp_after: Span::secs(3600), connect_timeout: Span::secs(3600), ..config() };
+    let started = Instant::now();
     let running = relay.start_with(authority.relay(&[aggregator.address]), slow);
     assert_eq!(aggregator.hello().await.transport, TransportKind::Tcp);
+    // QUIC by itself would give up after 9 s.
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     running.stop().await;
 }
 
