@@ -19,6 +19,7 @@ pub mod accept;
 pub mod disk;
 pub mod floor;
 pub mod installation;
+pub mod link;
 pub mod load;
 pub mod machine;
 pub mod payload;

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use picket_bench::accept;
 use picket_bench::floor::Floor;
+use picket_bench::link;
 use picket_bench::load::{self, Pace, Plan, Summary};
 use picket_bench::payload::{GZIP_LEVEL_DEFAULT, Generator, Recipe};
 use picket_bench::scrub;
@@ -42,6 +43,8 @@ enum Command {
     Accept(AcceptArguments),
     /// Time each step of normalising and scrubbing one event, beside serde_json alone.
     Scrub(ScrubArguments),
+    /// Fill a relay's spool while its aggregator is away, then drain it: rates, bytes on the wire, what depth and fsync cost.
+    Link(LinkArguments),
     /// Send events to a DSN on this machine.
     Load(LoadArguments),
     /// Serve the floor: read, inflate, answer 200.
@@ -126,6 +129,36 @@ struct ScrubArguments {
 }
 
 #[derive(Debug, Args)]
+struct LinkArguments {
+    #[command(flatten)]
+    payload: PayloadArguments,
+    /// Events of the backlog.
+    #[arg(long, default_value_t = 20_000)]
+    count: u64,
+    /// How often it is filled and drained.
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// Measure accepting and draining with so many events in the spool, such as `10000,1000000`.
+    #[arg(long, value_delimiter = ',')]
+    depths: Vec<u64>,
+    /// Compare with and without the fsync before the 200, at 64 connections.
+    #[arg(long)]
+    fsync: bool,
+    /// What everything random follows from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Directory below which the stores are made; should lie on a real disk.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// The relay's program, if it is not beside this one.
+    #[arg(long)]
+    relay_bin: Option<PathBuf>,
+    /// The aggregator's program, if it is not beside this one.
+    #[arg(long)]
+    aggregator_bin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct LoadArguments {
     #[command(flatten)]
     payload: PayloadArguments,
@@ -179,6 +212,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             match arguments.command {
                 Command::Accept(arguments) => accept(arguments, json).await,
                 Command::Scrub(arguments) => scrub(&arguments, json),
+                Command::Link(arguments) => link(arguments, json).await,
                 Command::Load(arguments) => load(arguments, json).await,
                 Command::Floor(arguments) => floor(arguments).await,
             }
@@ -233,6 +267,24 @@ async fn accept(arguments: AcceptArguments, json: bool) -> anyhow::Result<()> {
 fn scrub(arguments: &ScrubArguments, json: bool) -> anyhow::Result<()> {
     let &ScrubArguments { event_bytes, repeats, rounds, seed } = arguments;
     let report = scrub::run(scrub::Options { event_bytes, repeats, rounds, seed })?;
+    print(&report, json, || report.to_string())
+}
+
+async fn link(arguments: LinkArguments, json: bool) -> anyhow::Result<()> {
+    let report = link::run(link::Options {
+        count: arguments.count,
+        rounds: arguments.rounds,
+        connections: arguments.payload.connections,
+        depths: arguments.depths,
+        fsync: arguments.fsync,
+        seed: arguments.seed,
+        problems: arguments.payload.problems,
+        gzip_level: arguments.payload.gzip_level,
+        data_dir: arguments.data_dir,
+        relay_bin: arguments.relay_bin,
+        aggregator_bin: arguments.aggregator_bin,
+    })
+    .await?;
     print(&report, json, || report.to_string())
 }
 

@@ -77,9 +77,21 @@ impl Installation {
     /// # Errors
     /// [`InstallationError`] names the step that failed and where its log is.
     pub async fn start(binaries: Binaries, directory: &Path) -> Result<Self, InstallationError> {
+        Self::start_with(binaries, directory, "").await
+    }
+
+    /// As [`Self::start`], with more sections of the relay's configuration.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(
+        binaries: Binaries,
+        directory: &Path,
+        relay_sections: &str,
+    ) -> Result<Self, InstallationError> {
         let ports = Ports::free().map_err(InstallationError::Ports)?;
         let aggregator_files = Files::write(directory, "aggregator", &ports.aggregator_config())?;
-        let relay_files = Files::write(directory, "relay", &ports.relay_config())?;
+        let relay_files = Files::write(directory, "relay", &format!("{}{relay_sections}", ports.relay_config()))?;
 
         command(&binaries.aggregator, &["init"], &aggregator_files).await?;
         info!("starting the aggregator");
