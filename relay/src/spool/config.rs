@@ -14,6 +14,9 @@ pub struct SpoolConfig {
     /// Records that were received longer ago than this are dropped, counted, although they were accepted; 0 keeps them until
     /// an aggregator has them.
     pub max_age: Span,
+    /// Whether a request is answered only once its record is on the disk. Without it the record is in the kernel's memory when the
+    /// client hears 200: the relay may be killed, but the host may not lose power.
+    pub fsync: bool,
     /// New records are refused while the spool's file system has less than this free. 0 switches the guard off.
     pub min_free_bytes: ByteSize,
     /// A batch, and so a commit, takes records until their raw bytes reach this. A larger record makes a batch of its own.
@@ -39,6 +42,7 @@ impl Default for SpoolConfig {
         Self {
             max_bytes: ByteSize::gib(10),
             max_age: Span::secs(0),
+            fsync: true,
             min_free_bytes: ByteSize::mib(256),
             batch_bytes: ByteSize::mib(1),
             batch_records: 512,

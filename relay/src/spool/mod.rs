@@ -179,7 +179,11 @@ impl Spool {
     pub fn open(directory: &Path, config: &SpoolConfig, random: [u8; 16]) -> Result<(Self, Committer), SpoolError> {
         committer::set_failpoints_up();
         make_directory(directory)?;
-        let store = Store::open(directory)?;
+        let mut store = Store::open(directory)?;
+        if !config.fsync {
+            tracing::warn!("spool.fsync is off: a power cut loses what was answered 200");
+            store.leave_fsync_to_the_kernel();
+        }
         let Recovered { id, next, frames, sealed_before } = recover(&store, directory, random)?;
         let committed = Sequence::new(next.get() - 1);
         let identity = Identity::load(&store, id, read_contact(&store, sealed_before)?)?;

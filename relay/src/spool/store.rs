@@ -120,6 +120,11 @@ impl Store {
         Ok(Self { db, synced })
     }
 
+    /// Commits no longer wait for the disk (`spool.fsync`).
+    pub(super) fn leave_fsync_to_the_kernel(&mut self) {
+        self.synced.set_sync(false);
+    }
+
     #[expect(clippy::expect_used, reason = "the families are opened with the database and never dropped")]
     fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("a column family that was opened with the database")

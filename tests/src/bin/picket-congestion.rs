@@ -1,4 +1,4 @@
-//! Measures QUIC's congestion controllers over a bad network, for `docs/decisions/0014-congestion-control.md`.
+//! Measures QUIC's congestion controllers over a bad network, for `docs/decisions/0018-congestion-control.md`.
 //!
 //! One connection, 16 streams of 512 KiB each after another as a relay with a backlog sends its batches, 25 ms each way, for ten
 //! seconds; prints what arrived. `picket-congestion [SEED]`.
