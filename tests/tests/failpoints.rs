@@ -112,7 +112,12 @@ fn a_batch_that_was_stored_beyond_a_gap_is_known_when_it_is_sent_again() {
     let faults = failpoint("journal::before_commit=1*return;journal::after_commit_before_ack=1*off->pause");
     installation.aggregator.start_as(&Start::with_failpoint(&faults));
     // So long that the second batch overtakes the first, which is put off.
-    let patient = [("PICKET_RELAY__UPLINK__BACKOFF_MIN", "4s"), ("PICKET_RELAY__UPLINK__BACKOFF_MAX", "4s")];
+    // Without a linger, each event is a batch.
+    let patient = [
+        ("PICKET_RELAY__UPLINK__BACKOFF_MIN", "4s"),
+        ("PICKET_RELAY__UPLINK__BACKOFF_MAX", "4s"),
+        ("PICKET_RELAY__SPOOL__LINGER", "0s"),
+    ];
     relay.start_as(&Start { environment: &patient, ..Start::default() });
     let ingest = Installation::ingest(&project, &relay);
 

@@ -48,7 +48,7 @@ impl Default for SpoolConfig {
             batch_records: 512,
             linger: Span::millis(200),
             queue_records: 4096,
-            queue_bytes: ByteSize::mib(32),
+            queue_bytes: ByteSize::mib(16),
             compression_level: 1,
             quarantine_max_bytes: ByteSize::mib(64),
         }

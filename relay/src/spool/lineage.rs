@@ -2,6 +2,7 @@
 //!
 //! Why and how is in `picket_common::wire::lineage`. Kept in `state`:
 //! ```text
+//! mark         u64 BE: what was sealed when the directory was first opened since its last session
 //! session      JSON of the last session's id; nothing before the first
 //! former_ids   JSON: [{"spool_id", "up_to"}], ascending: batches that begin at or below `up_to` keep that id
 //! ```
@@ -12,12 +13,13 @@ use picket_common::wire::lineage::{Lineage, SessionId};
 use serde::{Deserialize, Serialize};
 
 use super::error::SpoolError;
-use super::recover::{ANYTHING_MAY_BE_SENT, STATE_CONTACT};
+use super::recover::{ANYTHING_MAY_BE_SENT, STATE_CONTACT, read_contact};
 use super::store::{STATE_SPOOL_ID, Store};
 use super::{Spool, lock};
 
 const STATE_SESSION: &[u8] = b"session";
 const STATE_FORMER: &[u8] = b"former_ids";
+const STATE_MARK: &[u8] = b"mark";
 
 /// An id that the spool had before it was forked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,15 +40,29 @@ pub(super) struct Identity {
     /// The last session was had since the spool was opened.
     is_same_process: bool,
     /// See [`Spool::sealed_before_contact`].
+    sealed_before_contact: Sequence,
+    /// The same without what that opening sealed itself: a copy seals what was growing, and its original goes on with it.
     mark: Sequence,
+}
+
+/// What an opening found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening {
+    /// The last sequence once what was left growing is sealed. It may have been sealed, and sent, before: that is not synced.
+    pub(super) committed: Sequence,
+    /// The last sequence before.
+    pub(super) sealed_before: Sequence,
 }
 
 impl Identity {
     /// Reads what the state says; what can't be read counts as absent, and the next session says what follows from that.
-    pub(super) fn load(store: &Store, current: SpoolId, mark: Sequence) -> Result<Self, SpoolError> {
+    pub(super) fn load(store: &Store, current: SpoolId, opening: Opening) -> Result<Self, SpoolError> {
+        let sealed_before_contact = read_contact(store, STATE_CONTACT, opening.committed)?;
+        let mark = read_contact(store, STATE_MARK, opening.sealed_before)?;
         let former = store.state(STATE_FORMER)?.and_then(|json| serde_json::from_slice(&json).ok());
         let last_session = store.state(STATE_SESSION)?.and_then(|json| serde_json::from_slice(&json).ok());
-        Ok(Self { current, former: former.unwrap_or_default(), last_session, is_same_process: false, mark })
+        let former = former.unwrap_or_default();
+        Ok(Self { current, former, last_session, is_same_process: false, sealed_before_contact, mark })
     }
 
     /// The id of new batches.
@@ -100,7 +116,7 @@ impl Spool {
     /// restarted; an aggregator that knows such sequences knows them from other records.
     #[must_use]
     pub fn sealed_before_contact(&self) -> Sequence {
-        lock(&self.shared.identity).mark
+        lock(&self.shared.identity).sealed_before_contact
     }
 
     /// Notes that an aggregator was heard of, so that everything may be sent from now on, and the session that it offered;
@@ -111,7 +127,7 @@ impl Spool {
     pub fn note_session(&self, session: Option<SessionId>) -> Result<(), SpoolError> {
         let json = session.map(|session| encoded(&session)).transpose()?;
         let contact = ANYTHING_MAY_BE_SENT.to_key();
-        let mut entries = vec![(STATE_CONTACT, contact.as_slice())];
+        let mut entries = vec![(STATE_CONTACT, contact.as_slice()), (STATE_MARK, contact.as_slice())];
         entries.extend(json.as_deref().map(|json| (STATE_SESSION, json)));
         self.shared.store.put_state(&entries)?;
         if session.is_some() {

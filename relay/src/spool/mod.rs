@@ -106,9 +106,9 @@ use committer::{Append, Command};
 use counts::{Counts, Ledger};
 use disk_guard::DiskGuard;
 use frames::Frames;
-use lineage::Identity;
+use lineage::{Identity, Opening};
 use metrics::SpoolMetrics;
-use recover::{Recovered, read_contact, recover};
+use recover::{Recovered, recover};
 use removal::Removal;
 use store::Store;
 use usage::Counters;
@@ -186,7 +186,7 @@ impl Spool {
         }
         let Recovered { id, next, frames, sealed_before } = recover(&store, directory, random)?;
         let committed = Sequence::new(next.get() - 1);
-        let identity = Identity::load(&store, id, read_contact(&store, sealed_before)?)?;
+        let identity = Identity::load(&store, id, Opening { committed, sealed_before })?;
         let removal = Removal::load(&store)?;
         let counters = Counters { quarantined_batches: removal.quarantined_batches(), ..Counters::default() };
         let ledger = Ledger::load(store.outcomes()?.into_iter());

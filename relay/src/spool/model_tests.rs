@@ -160,14 +160,28 @@ impl Subject {
         self.open = Some(open(&self.directory, &self.config));
     }
 
+    /// A copy of the files as they are. RocksDB may delete one meanwhile that it needs no more; then what refers to it was replaced
+    /// as well, and the copying begins anew.
+    fn copied(&self) -> TempDir {
+        let from = self.directory.path().join("spool");
+        loop {
+            let copy = tempfile::tempdir().unwrap();
+            let to = copy.path().join("spool");
+            std::fs::create_dir(&to).unwrap();
+            let names = std::fs::read_dir(&from).unwrap().map(|file| file.unwrap().file_name());
+            let copied: std::io::Result<Vec<u64>> =
+                names.map(|name| std::fs::copy(from.join(&name), to.join(&name))).collect();
+            match copied {
+                Ok(_) => return copy,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     /// Goes on with a copy of the files as they are: nothing was closed or sealed.
     async fn crash(&mut self) {
-        let copy = tempfile::tempdir().unwrap();
-        std::fs::create_dir(copy.path().join("spool")).unwrap();
-        for file in std::fs::read_dir(self.directory.path().join("spool")).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), copy.path().join("spool").join(file.file_name())).unwrap();
-        }
+        let copy = self.copied();
         let (spool, committer) = self.open.take().unwrap();
         drop(spool);
         committer.close().await;

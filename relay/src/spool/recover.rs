@@ -37,7 +37,7 @@ pub(super) struct Recovered {
     pub(super) id: SpoolId,
     /// The sequence that the next sealed batch begins with.
     pub(super) next: Sequence,
-    /// What was sealed before: not what this opening seals, because a copy seals what was growing, and its original goes on with it.
+    /// What was sealed before this opening.
     pub(super) sealed_before: Sequence,
     /// Nothing is open.
     pub(super) frames: OpenFrames,
@@ -94,12 +94,12 @@ fn seal_left_open(store: &Store, mut recovered: Recovered) -> Result<Recovered, 
 }
 
 /// What was sealed at the first opening since the last contact; this opening, if there was none in between.
-pub(super) fn read_contact(store: &Store, committed: Sequence) -> Result<Sequence, SpoolError> {
-    let noted = store.state(STATE_CONTACT)?.and_then(|value| Sequence::from_key(&value));
+pub(super) fn read_contact(store: &Store, key: &[u8], committed: Sequence) -> Result<Sequence, SpoolError> {
+    let noted = store.state(key)?.and_then(|value| Sequence::from_key(&value));
     if let Some(sealed) = noted.filter(|&sealed| sealed != ANYTHING_MAY_BE_SENT) {
         return Ok(sealed);
     }
-    store.put_state(&[(STATE_CONTACT, &committed.to_key())])?;
+    store.put_state(&[(key, &committed.to_key())])?;
     Ok(committed)
 }
 
