@@ -11,7 +11,7 @@
 //! - Below the cursor there is nothing: entries are deleted in the same transaction that moves the cursor, and a batch
 //!   does not come back after that, because its spool's ranges stay.
 //! - A write that failed is never answered as done. RocksDB takes no other after it, so the database is opened anew in place
-//!   ([`Shared::heal`]): the failed write is then in it as a whole or not at all, what was answered before is in it, and
+//!   (`Shared::heal`): the failed write is then in it as a whole or not at all, what was answered before is in it, and
 //!   cursor and end are read from it again. Positions that it may have used are not used again.
 //! - At most one plan is pending, and it changes only by being finished.
 //! - Memory and disk are bounded: the queue, the commit group, the gaps of a spool, and `journal.max_bytes`.

@@ -141,7 +141,7 @@ enum Insert {
 }
 
 impl Worker {
-    /// Runs until `stop`. A plan under way is finished first, if it ends in [`STOP_PATIENCE`]; the rest stays in the journal.
+    /// Runs until `stop`. A plan under way is finished first, if it ends within seconds; the rest stays in the journal.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut end = self.journal.subscribe();
         let mut pause = FIRST_PAUSE;
