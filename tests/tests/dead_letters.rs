@@ -36,7 +36,8 @@ fn a_poisonous_event_is_set_aside_while_the_others_go_in_and_can_be_replayed() {
     }
     // A fresh event passes.
     let fresh = TestEvent::message("fresh");
-    ingest.post(&fresh);
+    // Over a connection of its own: the relay closes those that were idle for as long as a search may take.
+    Installation::ingest(&observed.project, &observed.relay).post(&fresh);
     observed.wait_for_event(fresh.id, ARRIVAL_PATIENCE);
 
     // What still is refused comes back as another letter.
