@@ -128,11 +128,22 @@ impl Planted {
         let (mut finds, mut unseen) = (Vec::new(), markers.to_vec());
         for name in &families {
             let family = database.cf_handle(name).expect("a column family that was listed");
+            // A batch of the spool is one frame in pieces: of each frame, by the number that its keys begin with, what came so far.
+            let mut growing: (Vec<u8>, Vec<u8>) = Default::default();
             for entry in database.iterator_cf(family, rocksdb::IteratorMode::Start) {
                 let (key, value) = entry.expect("an entry");
                 let place = format!("{} {name}", directory.display());
                 finds.extend(self.search(&place, &key));
-                for bytes in decoded(&value) {
+                let mut readings = decoded(&value);
+                if name == "pieces" {
+                    let (frame, pieces) = &mut growing;
+                    if *frame != key[..8] {
+                        (*frame, *pieces) = (key[..8].to_vec(), Vec::new());
+                    }
+                    pieces.extend_from_slice(&value[PIECE_HEADER..]);
+                    readings.extend(decoded(&[pieces.as_slice(), &FRAME_END].concat()));
+                }
+                for bytes in readings {
                     unseen.retain(|marker| !contains(&bytes, marker.as_bytes()));
                     finds.extend(self.search(&place, &bytes));
                 }
@@ -141,6 +152,10 @@ impl Planted {
         (finds, unseen)
     }
 }
+
+/// Bytes before a piece's part of its frame, and how a frame ends, as the relay's spool documents them.
+const PIECE_HEADER: usize = 32;
+const FRAME_END: [u8; 3] = [1, 0, 0];
 
 /// What Luhn's rule counts for a digit, at its position from the end without the check digit.
 fn luhn(digit: u32, position: usize) -> u32 {
