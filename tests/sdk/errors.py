@@ -5,6 +5,7 @@ usage: errors.py DSN; prints the ids of the events as JSON.
 
 import json
 import sys
+import time
 
 import sentry_sdk
 
@@ -38,6 +39,13 @@ def check_out(user):
             return sentry_sdk.capture_exception()
 
 
+def later_millisecond():
+    """Returns in a later millisecond than it was called in: events of the same one have no order between them."""
+    begun = time.time_ns() // 1_000_000
+    while time.time_ns() // 1_000_000 == begun:
+        pass
+
+
 def main():
     sentry_sdk.init(
         dsn=sys.argv[1],
@@ -46,11 +54,10 @@ def main():
         server_name="till-1",
         send_default_pii=False,
     )
-    exceptions = [
-        check_out({"id": "42", "email": "ada@example.com"}),
-        check_out({"id": "43", "email": "grace@example.com"}),
-        check_out({"id": "42", "email": "ada@example.com"}),
-    ]
+    exceptions = []
+    for user in [("42", "ada@example.com"), ("43", "grace@example.com"), ("42", "ada@example.com")]:
+        later_millisecond()
+        exceptions.append(check_out({"id": user[0], "email": user[1]}))
     with sentry_sdk.new_scope() as scope:
         scope.set_tag("shelf", "7")
         message = sentry_sdk.capture_message("stock is low", level="warning")
