@@ -6,6 +6,8 @@
 //!                                  │
 //!   scrub: the relay's functions for one event, timed step by step
 //!   accept: runs both in turn, waits until every accepted event is counted, prints the table
+//!   link: what accept leaves out, the way from the spool to the aggregator
+//!   setting: what accept and link have before they begin
 //! ```
 //!
 //! # Invariants
@@ -26,5 +28,6 @@ pub mod payload;
 pub mod process;
 pub mod random;
 pub mod scrub;
+pub mod setting;
 pub mod target;
 pub mod zipf;

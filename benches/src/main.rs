@@ -16,6 +16,7 @@ use picket_bench::link;
 use picket_bench::load::{self, Pace, Plan, Summary};
 use picket_bench::payload::{GZIP_LEVEL_DEFAULT, Generator, Recipe};
 use picket_bench::scrub;
+use picket_bench::setting::{Afterwards, SettingOptions};
 use picket_bench::target::Target;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -247,14 +248,16 @@ async fn accept(arguments: AcceptArguments, json: bool) -> anyhow::Result<()> {
         rate: arguments.rate,
         duration: arguments.duration,
         rounds: arguments.rounds,
-        seed: arguments.seed,
-        problems: arguments.payload.problems,
-        gzip_level: arguments.payload.gzip_level,
         visible_deadline: arguments.visible_deadline,
-        data_dir: arguments.data_dir,
-        keep: arguments.keep,
-        relay_bin: arguments.relay_bin,
-        aggregator_bin: arguments.aggregator_bin,
+        setting: SettingOptions {
+            seed: arguments.seed,
+            problems: arguments.payload.problems,
+            gzip_level: arguments.payload.gzip_level,
+            data_dir: arguments.data_dir,
+            afterwards: if arguments.keep { Afterwards::Keep } else { Afterwards::Remove },
+            relay_bin: arguments.relay_bin,
+            aggregator_bin: arguments.aggregator_bin,
+        },
     })
     .await?;
     print(&report, json, || report.to_string())?;
@@ -277,12 +280,15 @@ async fn link(arguments: LinkArguments, json: bool) -> anyhow::Result<()> {
         connections: arguments.payload.connections,
         depths: arguments.depths,
         fsync: arguments.fsync,
-        seed: arguments.seed,
-        problems: arguments.payload.problems,
-        gzip_level: arguments.payload.gzip_level,
-        data_dir: arguments.data_dir,
-        relay_bin: arguments.relay_bin,
-        aggregator_bin: arguments.aggregator_bin,
+        setting: SettingOptions {
+            seed: arguments.seed,
+            problems: arguments.payload.problems,
+            gzip_level: arguments.payload.gzip_level,
+            data_dir: arguments.data_dir,
+            afterwards: Afterwards::Remove,
+            relay_bin: arguments.relay_bin,
+            aggregator_bin: arguments.aggregator_bin,
+        },
     })
     .await?;
     print(&report, json, || report.to_string())

@@ -16,21 +16,18 @@ mod report;
 mod resources;
 mod soak;
 
-use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-use time::OffsetDateTime;
 use tracing::{info, warn};
 
 use crate::disk;
-use crate::installation::{Binaries, Installation, InstallationError, STOP_DEADLINE, Service};
-use crate::load::{self, LoadError, Pace, Plan, Report as LoadReport};
-use crate::machine::Machine;
-use crate::payload::{Generator, PayloadError, Pool, Recipe};
-use crate::target::{Target, TargetError};
+use crate::installation::{Installation, InstallationError, STOP_DEADLINE, Service};
+use crate::load::{self, Pace, Plan, Report as LoadReport};
+use crate::payload::Pool;
+use crate::setting::{BenchError, Setting, SettingOptions};
+use crate::target::Target;
 pub use report::{AcceptReport, Comparison, Payload, RelayRun, Truth};
 use resources::Resources;
 pub use resources::{ProcessUse, Used};
@@ -74,60 +71,16 @@ pub struct Options {
     pub duration: Duration,
     /// How often floor and relay take turns. At least 1.
     pub rounds: u32,
-    /// What bodies are made from.
-    pub seed: u64,
-    /// True problems.
-    pub problems: NonZeroU32,
-    /// Compression level of gzip.
-    pub gzip_level: u32,
     /// How long accepted events may take to become visible.
     pub visible_deadline: Duration,
-    /// Where the stores are made; the system's temporary directory if none.
-    pub data_dir: Option<PathBuf>,
-    /// Whether the stores and logs stay afterwards.
-    pub keep: bool,
-    /// The relay's program, if not beside this one.
-    pub relay_bin: Option<PathBuf>,
-    /// The aggregator's program, if not beside this one.
-    pub aggregator_bin: Option<PathBuf>,
-}
-
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// Setting up, asking or ending the programs failed.
-    #[error(transparent)]
-    Installation(#[from] InstallationError),
-    /// A load run failed.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// Bodies could not be made.
-    #[error(transparent)]
-    Payload(#[from] PayloadError),
-    /// The DSN of the new project is of no use.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// Files or `/proc` could not be read.
-    #[error("cannot {doing}: {source}")]
-    Files {
-        /// What was tried.
-        doing: &'static str,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// A blocking step ended early.
-    #[error("a step of the bench panicked; this is a bug in picket-bench: {0}")]
-    Panicked(#[from] tokio::task::JoinError),
-    /// The options make no sense.
-    #[error("--{0} must be above zero")]
-    Zero(&'static str),
+    /// What to measure with.
+    pub setting: SettingOptions,
 }
 
 /// Everything that is running during a run.
 struct Bench {
     options: Options,
-    generator: Arc<Generator>,
-    next_body: u64,
+    setting: Setting,
     floor: Service,
     floor_target: Target,
     installation: Installation,
@@ -139,30 +92,16 @@ struct Bench {
 /// Runs the whole comparison.
 ///
 /// # Errors
-/// [`AcceptError`]; refused, lost or doubled events are no errors but part of the report.
-pub async fn run(options: Options) -> Result<AcceptReport, AcceptError> {
+/// [`BenchError`]; refused, lost or doubled events are no errors but part of the report.
+pub async fn run(options: Options) -> Result<AcceptReport, BenchError> {
     if options.count == 0 {
-        return Err(AcceptError::Zero("count"));
+        return Err(BenchError::Zero("count"));
     }
     if options.rounds == 0 {
-        return Err(AcceptError::Zero("rounds"));
+        return Err(BenchError::Zero("rounds"));
     }
-    let binaries = Binaries::find(options.relay_bin.clone(), options.aggregator_bin.clone())?;
-    let debug_build = cfg!(debug_assertions) || binaries.look_like_debug_builds();
-    if debug_build {
-        warn!("debug builds are under test or testing: these figures compare with nothing, build with --release");
-    }
-    let directory = directory(&options)?;
-    let stores = directory.path().to_owned();
-    let machine = tokio::task::spawn_blocking(move || Machine::look(&stores))
-        .await?
-        .map_err(|source| AcceptError::Files { doing: "try the disk", source })?;
-    info!("{machine}");
-    if machine.stores_in_memory() {
-        warn!("the stores lie in memory, where fsync is free; name a directory on disk with --data-dir");
-    }
-
-    let mut bench = Bench::start(options, binaries, &directory).await?;
+    let setting = Setting::prepare(options.setting.clone()).await?;
+    let mut bench = Bench::start(options, setting).await?;
     bench.warm_up().await?;
     let mut resources = Resources::begin(&bench.installation, &bench.floor).await?;
     let (mut closed, mut open) = (Vec::new(), Vec::new());
@@ -182,6 +121,7 @@ pub async fn run(options: Options) -> Result<AcceptReport, AcceptError> {
     bench.truth.shown(shown);
     let (connections, alongside) = (bench.options.connections, bench.options.alongside);
     let (truth, payload) = (bench.truth.clone(), bench.payload.clone());
+    let (machine, debug_build) = (bench.setting.machine.clone(), bench.setting.debug_build);
     let stop_complaints = bench.stop().await;
     Ok(AcceptReport {
         machine,
@@ -201,23 +141,15 @@ pub async fn run(options: Options) -> Result<AcceptReport, AcceptError> {
 // === impl Bench ===
 
 impl Bench {
-    async fn start(options: Options, binaries: Binaries, directory: &TempDir) -> Result<Self, AcceptError> {
-        let recipe = Recipe {
-            seed: options.seed,
-            problems: options.problems,
-            gzip_level: options.gzip_level,
-            newest: OffsetDateTime::now_utc(),
-        };
-        let generator = Arc::new(Generator::new(recipe)?);
-        let (floor, address) = start_floor(directory).await?;
+    async fn start(options: Options, setting: Setting) -> Result<Self, BenchError> {
+        let (floor, address) = start_floor(setting.directory()).await?;
         // The floor asks for no key; any project will do.
         let floor_target = Target::from_dsn(&format!("http://floor@{address}/1"))?;
-        let installation = Installation::start(binaries, directory.path()).await?;
+        let installation = Installation::start(setting.binaries.clone(), setting.directory()).await?;
         let relay_target = Target::from_dsn(&installation.dsn)?;
         Ok(Self {
             options,
-            generator,
-            next_body: 0,
+            setting,
             floor,
             floor_target,
             installation,
@@ -228,19 +160,16 @@ impl Bench {
     }
 
     /// Fresh bodies, which no run had before.
-    async fn bodies(&mut self, count: u64) -> Result<Arc<Pool>, AcceptError> {
+    async fn fresh(&mut self, count: u64) -> Result<Arc<Pool>, BenchError> {
         info!(count, "making bodies");
-        let generator = Arc::clone(&self.generator);
-        let range = self.next_body..self.next_body + count;
-        self.next_body = range.end;
-        let pool = tokio::task::spawn_blocking(move || generator.pool(range)).await??;
+        let pool = self.setting.bodies.make(count).await?;
         self.payload = Payload { raw_bytes_mean: pool.mean_raw_bytes(), gzip_bytes_mean: pool.mean_gzip_bytes() };
-        Ok(Arc::new(pool))
+        Ok(pool)
     }
 
-    async fn warm_up(&mut self) -> Result<(), AcceptError> {
+    async fn warm_up(&mut self) -> Result<(), BenchError> {
         info!("warming up");
-        let pool = self.bodies(WARM_UP).await?;
+        let pool = self.fresh(WARM_UP).await?;
         let plan = self.plan(Pace::Closed);
         load::run(&self.floor_target, Arc::clone(&pool), &plan).await?;
         let run = load::run(&self.relay_target, pool, &plan).await?;
@@ -260,12 +189,12 @@ impl Bench {
         Plan { pace, connections: self.options.connections, duration_max, request_timeout }
     }
 
-    async fn compare(&mut self, round: u32, pace: Pace, resources: &mut Resources) -> Result<Comparison, AcceptError> {
+    async fn compare(&mut self, round: u32, pace: Pace, resources: &mut Resources) -> Result<Comparison, BenchError> {
         let count = match pace {
             Pace::Closed => self.options.count,
             Pace::Open { rate } => (rate * self.options.duration.as_secs_f64()).ceil() as u64,
         };
-        let pool = self.bodies(count).await?;
+        let pool = self.fresh(count).await?;
         let plan = self.plan(pace);
         let (floor, relay) = if round.is_multiple_of(2) {
             let floor = self.run_floor(&pool, &plan, resources).await?;
@@ -282,7 +211,7 @@ impl Bench {
         pool: &Arc<Pool>,
         plan: &Plan,
         resources: &mut Resources,
-    ) -> Result<LoadReport, AcceptError> {
+    ) -> Result<LoadReport, BenchError> {
         let report = load::run(&self.floor_target, Arc::clone(pool), plan).await?;
         self.floor.must_run()?;
         resources.count_floor(report.accepted);
@@ -294,7 +223,7 @@ impl Bench {
         pool: &Arc<Pool>,
         plan: &Plan,
         resources: &mut Resources,
-    ) -> Result<RelayRun, AcceptError> {
+    ) -> Result<RelayRun, BenchError> {
         let alongside = self.options.alongside;
         if alongside == Alongside::Paused {
             self.installation.aggregator.pause();
@@ -316,7 +245,7 @@ impl Bench {
 
     /// Waits until the aggregator shows all that was accepted so far; the time since the first byte of `run`, or none
     /// if the deadline passed.
-    async fn until_visible(&mut self, run: &LoadReport) -> Result<Option<Duration>, AcceptError> {
+    async fn until_visible(&mut self, run: &LoadReport) -> Result<Option<Duration>, BenchError> {
         let give_up = Instant::now() + self.options.visible_deadline;
         loop {
             self.installation.relay.must_run()?;
@@ -337,12 +266,12 @@ impl Bench {
     }
 
     /// Waits until the aggregator's directory no longer changes, within bounds.
-    async fn settle(&self) -> Result<(), AcceptError> {
+    async fn settle(&self) -> Result<(), BenchError> {
         info!("letting merges settle");
         let mut before = None;
         for _ in 0..SETTLE_LOOKS_MAX {
             let now = disk::usage_by_entry(self.installation.aggregator_data())
-                .map_err(|source| AcceptError::Files { doing: "measure the aggregator's directory", source })?;
+                .map_err(|source| BenchError::Files { doing: "measure the aggregator's directory", source })?;
             if before.as_ref() == Some(&now) {
                 break;
             }
@@ -363,28 +292,14 @@ impl Bench {
     }
 }
 
-fn directory(options: &Options) -> Result<TempDir, AcceptError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("picket-bench-").disable_cleanup(options.keep);
-    let directory = match &options.data_dir {
-        Some(parent) => std::fs::create_dir_all(parent).and_then(|()| builder.tempdir_in(parent)),
-        None => builder.tempdir(),
-    }
-    .map_err(|source| AcceptError::Files { doing: "make a directory for the stores", source })?;
-    if options.keep {
-        info!(directory = %directory.path().display(), "stores and logs stay here");
-    }
-    Ok(directory)
-}
-
 /// The floor as a process of its own: this program again.
-async fn start_floor(directory: &TempDir) -> Result<(Service, std::net::SocketAddr), AcceptError> {
+async fn start_floor(directory: &Path) -> Result<(Service, std::net::SocketAddr), BenchError> {
     let own = std::env::current_exe().map_err(InstallationError::OwnPath)?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(InstallationError::Ports)?;
     let address = listener.local_addr().map_err(InstallationError::Ports)?;
     drop(listener);
     let arguments = ["floor".to_owned(), "--listen".to_owned(), address.to_string()];
-    let mut floor = Service::start("floor", &own, &arguments, directory.path())?;
+    let mut floor = Service::start("floor", &own, &arguments, directory)?;
     floor.until_connects(address).await?;
     Ok((floor, address))
 }

@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::disk;
 use crate::installation::{Installation, Service};
 use crate::process::{self, Memory, PssWatch};
+use crate::setting::BenchError;
 
-use super::{AcceptError, WIRE_BYTES_METRIC};
+use super::WIRE_BYTES_METRIC;
 
 /// One process over all measured runs.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -66,7 +67,7 @@ struct Begun {
 // === impl Resources ===
 
 impl Resources {
-    pub(super) async fn begin(installation: &Installation, floor: &Service) -> Result<Self, AcceptError> {
+    pub(super) async fn begin(installation: &Installation, floor: &Service) -> Result<Self, BenchError> {
         Ok(Self {
             floor: Begun::now(floor.pid())?,
             relay: Begun::now(installation.relay.pid())?,
@@ -87,7 +88,7 @@ impl Resources {
         self.relay_events += events;
     }
 
-    pub(super) async fn finish(self, installation: &Installation) -> Result<Used, AcceptError> {
+    pub(super) async fn finish(self, installation: &Installation) -> Result<Used, BenchError> {
         let events = self.relay_events.max(1) as f64;
         let aggregator_disk = disk::usage_by_entry(installation.aggregator_data()).map_err(unmeasured)?;
         let relay_disk = disk::usage_by_entry(installation.relay_data()).map_err(unmeasured)?;
@@ -111,7 +112,7 @@ impl Resources {
 // === impl Begun ===
 
 impl Begun {
-    fn now(pid: u32) -> Result<Self, AcceptError> {
+    fn now(pid: u32) -> Result<Self, BenchError> {
         Ok(Self {
             pid,
             idle: process::memory(pid).map_err(unmeasured)?,
@@ -120,7 +121,7 @@ impl Begun {
         })
     }
 
-    fn used(&self, events: u64) -> Result<ProcessUse, AcceptError> {
+    fn used(&self, events: u64) -> Result<ProcessUse, BenchError> {
         let now = process::memory(self.pid).map_err(unmeasured)?;
         let cpu = process::cpu_time(self.pid).map_err(unmeasured)?.saturating_sub(self.cpu);
         Ok(ProcessUse {
@@ -132,6 +133,6 @@ impl Begun {
     }
 }
 
-fn unmeasured(source: io::Error) -> AcceptError {
-    AcceptError::Files { doing: "measure a process or its directory", source }
+fn unmeasured(source: io::Error) -> BenchError {
+    BenchError::Files { doing: "measure a process or its directory", source }
 }

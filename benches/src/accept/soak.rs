@@ -6,10 +6,11 @@ use std::time::Instant;
 use serde::Serialize;
 use tracing::info;
 
+use super::Bench;
 use super::resources::Resources;
-use super::{AcceptError, Bench};
 use crate::load::Pace;
 use crate::process;
+use crate::setting::BenchError;
 
 /// Samples at either end of the soak that are compared.
 const ENDS: usize = 10;
@@ -50,7 +51,7 @@ impl fmt::Display for Soak {
 
 impl Bench {
     /// Stretches of the open loop against the relay until [`super::Options::soak`] has passed; between them bodies are made.
-    pub(super) async fn soak(&mut self, resources: &mut Resources) -> Result<Option<Soak>, AcceptError> {
+    pub(super) async fn soak(&mut self, resources: &mut Resources) -> Result<Option<Soak>, BenchError> {
         let (length, rate) = (self.options.soak, self.options.rate);
         if length.is_zero() || rate <= 0.0 {
             return Ok(None);
@@ -58,11 +59,11 @@ impl Bench {
         info!(?length, rate, "soak");
         let (started, pace) = (Instant::now(), Pace::Open { rate });
         let pid = self.installation.relay.pid();
-        let unmeasured = |source| AcceptError::Files { doing: "measure the relay", source };
+        let unmeasured = |source| BenchError::Files { doing: "measure the relay", source };
         let (mut rss, mut accepted) = (Vec::new(), 0);
         while started.elapsed() < length {
             let count = (rate * self.options.duration.as_secs_f64()).ceil() as u64;
-            let pool = self.bodies(count).await?;
+            let pool = self.fresh(count).await?;
             let plan = self.plan(pace);
             let run = self.run_relay(&pool, &plan, resources).await?;
             accepted += run.load.accepted;

@@ -18,21 +18,15 @@
 mod report;
 mod spool_watch;
 
-use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-use time::OffsetDateTime;
 use tracing::{info, warn};
 
-use crate::installation::{Binaries, Installation, InstallationError};
-use crate::load::{self, LoadError, Pace, Plan, Summary};
-use crate::machine::Machine;
-use crate::payload::{Generator, PayloadError, Pool, Recipe};
+use crate::installation::Installation;
+use crate::load::{self, Pace, Plan, Summary};
 use crate::process;
-use crate::target::{Target, TargetError};
+use crate::setting::{BenchError, Bodies, Setting, SettingOptions};
+use crate::target::Target;
 pub use report::{DepthRun, DrainRun, FsyncReport, LinkReport, Spread, Wire};
 use spool_watch::SpoolWatch;
 
@@ -66,138 +60,45 @@ pub struct Options {
     pub depths: Vec<u64>,
     /// Whether to compare with and without fsync.
     pub fsync: bool,
-    /// What bodies are made from.
-    pub seed: u64,
-    /// True problems.
-    pub problems: NonZeroU32,
-    /// Compression level of gzip, the wire's baseline.
-    pub gzip_level: u32,
-    /// Where the stores are made; the system's temporary directory if none.
-    pub data_dir: Option<PathBuf>,
-    /// The relay's program, if not beside this one.
-    pub relay_bin: Option<PathBuf>,
-    /// The aggregator's program, if not beside this one.
-    pub aggregator_bin: Option<PathBuf>,
-}
-
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// Setting up, asking or ending the programs failed.
-    #[error(transparent)]
-    Installation(#[from] InstallationError),
-    /// A load run failed.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// Bodies could not be made.
-    #[error(transparent)]
-    Payload(#[from] PayloadError),
-    /// The DSN of the new project is of no use.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// Files or `/proc` could not be read.
-    #[error("cannot {doing}: {source}")]
-    Files {
-        /// What was tried.
-        doing: &'static str,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// A blocking step ended early.
-    #[error("a step of the bench panicked; this is a bug in picket-bench: {0}")]
-    Panicked(#[from] tokio::task::JoinError),
-    /// The relay did not do in time what it should.
-    #[error("the relay's spool was not {wanted} within {} s; it holds {records} records", deadline.as_secs())]
-    Spool {
-        /// What was waited for.
-        wanted: &'static str,
-        /// How long.
-        deadline: Duration,
-        /// What it held at the end.
-        records: u64,
-    },
-    /// The relay's metrics can't be read.
-    #[error("the relay's metric {0} can't be read")]
-    Metric(&'static str),
-    /// Events were refused while the backlog was made, so the figures would mean something else.
-    #[error("the relay refused or did not answer {0} of the backlog's events")]
-    Refused(u64),
-    /// The options make no sense.
-    #[error("--{0} must be above zero")]
-    Zero(&'static str),
+    /// What to measure with.
+    pub setting: SettingOptions,
 }
 
 /// Runs everything that the options ask for.
 ///
 /// # Errors
-/// [`LinkError`].
-pub async fn run(options: Options) -> Result<LinkReport, LinkError> {
+/// [`BenchError`].
+pub async fn run(options: Options) -> Result<LinkReport, BenchError> {
     if options.count == 0 {
-        return Err(LinkError::Zero("count"));
+        return Err(BenchError::Zero("count"));
     }
     if options.rounds == 0 {
-        return Err(LinkError::Zero("rounds"));
+        return Err(BenchError::Zero("rounds"));
     }
-    let binaries = Binaries::find(options.relay_bin.clone(), options.aggregator_bin.clone())?;
-    let debug_build = cfg!(debug_assertions) || binaries.look_like_debug_builds();
-    if debug_build {
-        warn!("debug builds are under test or testing: these figures compare with nothing, build with --release");
-    }
-    let directory = directory(&options)?;
-    let stores = directory.path().to_owned();
-    let machine = tokio::task::spawn_blocking(move || Machine::look(&stores))
-        .await?
-        .map_err(|source| LinkError::Files { doing: "try the disk", source })?;
-    info!("{machine}");
-    let mut bodies = Bodies::new(&options)?;
+    let mut setting = Setting::prepare(options.setting.clone()).await?;
 
     let mut drains = Vec::new();
-    let mut bench = Bench::start(&options, &binaries, &directory, "drain", "").await?;
-    bench.warm_up(&mut bodies).await?;
+    let mut bench = Bench::start(&options, &setting, "drain", "").await?;
+    bench.warm_up(&mut setting.bodies).await?;
     for round in 0..options.rounds {
         info!(round = round + 1, of = options.rounds, events = options.count, "backlog");
-        drains.push(bench.fill_and_drain(&mut bodies, options.count).await?);
+        drains.push(bench.fill_and_drain(&mut setting.bodies, options.count).await?);
     }
     bench.stop().await;
 
     let mut depths = Vec::new();
     for &depth in &options.depths {
-        let mut bench = Bench::start(&options, &binaries, &directory, &format!("depth-{depth}"), "").await?;
-        bench.warm_up(&mut bodies).await?;
-        depths.push(bench.at_depth(&mut bodies, depth).await?);
+        let mut bench = Bench::start(&options, &setting, &format!("depth-{depth}"), "").await?;
+        bench.warm_up(&mut setting.bodies).await?;
+        depths.push(bench.at_depth(&mut setting.bodies, depth).await?);
         bench.stop().await;
     }
     let fsync = match options.fsync {
-        true => Some(compare_fsync(&options, &binaries, &directory, &mut bodies).await?),
+        true => Some(compare_fsync(&options, &mut setting).await?),
         false => None,
     };
-    let connections = options.connections;
+    let (connections, debug_build, machine) = (options.connections, setting.debug_build, setting.machine);
     Ok(LinkReport { machine, debug_build, connections, drains, depths, fsync })
-}
-
-/// Fresh bodies, which no run had before.
-struct Bodies {
-    generator: Arc<Generator>,
-    next: u64,
-}
-
-impl Bodies {
-    fn new(options: &Options) -> Result<Self, LinkError> {
-        let recipe = Recipe {
-            seed: options.seed,
-            problems: options.problems,
-            gzip_level: options.gzip_level,
-            newest: OffsetDateTime::now_utc(),
-        };
-        Ok(Self { generator: Arc::new(Generator::new(recipe)?), next: 0 })
-    }
-
-    async fn make(&mut self, count: u64) -> Result<Arc<Pool>, LinkError> {
-        let generator = Arc::clone(&self.generator);
-        let range = self.next..self.next + count;
-        self.next = range.end;
-        Ok(Arc::new(tokio::task::spawn_blocking(move || generator.pool(range)).await??))
-    }
 }
 
 /// A running installation of its own.
@@ -216,31 +117,25 @@ struct Filled {
 }
 
 impl Bench {
-    async fn start(
-        options: &Options,
-        binaries: &Binaries,
-        directory: &TempDir,
-        name: &str,
-        relay_config: &str,
-    ) -> Result<Self, LinkError> {
-        let below = directory.path().join(name);
+    async fn start(options: &Options, setting: &Setting, name: &str, relay_config: &str) -> Result<Self, BenchError> {
+        let below = setting.directory().join(name);
         std::fs::create_dir_all(&below)
-            .map_err(|source| LinkError::Files { doing: "make a directory for the stores", source })?;
+            .map_err(|source| BenchError::Files { doing: "make a directory for the stores", source })?;
         // A backlog of a million events takes a few GB.
         let relay_config = format!("[spool]\nmax_bytes = \"100GiB\"\n{relay_config}");
-        let installation = Installation::start_with(binaries.clone(), &below, &relay_config).await?;
+        let installation = Installation::start_with(setting.binaries.clone(), &below, &relay_config).await?;
         let target = Target::from_dsn(&installation.dsn)?;
         Ok(Self { installation, target, connections: options.connections })
     }
 
-    async fn warm_up(&mut self, bodies: &mut Bodies) -> Result<(), LinkError> {
+    async fn warm_up(&mut self, bodies: &mut Bodies) -> Result<(), BenchError> {
         let pool = bodies.make(WARM_UP).await?;
         load::run(&self.target, pool, &plan(self.connections)).await?;
         self.watch().until_empty(DRAIN_DEADLINE).await
     }
 
     /// One round: what [`DrainRun`] says.
-    async fn fill_and_drain(&mut self, bodies: &mut Bodies, count: u64) -> Result<DrainRun, LinkError> {
+    async fn fill_and_drain(&mut self, bodies: &mut Bodies, count: u64) -> Result<DrainRun, BenchError> {
         self.part().await?;
         let before = self.watch().sent().await?;
         let filled = self.fill(bodies, count).await?;
@@ -271,7 +166,7 @@ impl Bench {
     }
 
     /// Accepts `depth` events, then measures accepting more of them and draining all.
-    async fn at_depth(&mut self, bodies: &mut Bodies, depth: u64) -> Result<DepthRun, LinkError> {
+    async fn at_depth(&mut self, bodies: &mut Bodies, depth: u64) -> Result<DepthRun, BenchError> {
         info!(depth, "filling");
         self.part().await?;
         self.fill(bodies, depth).await?;
@@ -296,12 +191,12 @@ impl Bench {
     }
 
     /// Stops the aggregator and waits until the relay has noticed.
-    async fn part(&mut self) -> Result<(), LinkError> {
+    async fn part(&mut self) -> Result<(), BenchError> {
         self.installation.aggregator.pause();
         self.watch().until_connected(false, NOTICE_DEADLINE).await
     }
 
-    async fn fill(&mut self, bodies: &mut Bodies, count: u64) -> Result<Filled, LinkError> {
+    async fn fill(&mut self, bodies: &mut Bodies, count: u64) -> Result<Filled, BenchError> {
         let mut filled = Filled::default();
         let mut left = count;
         while left > 0 {
@@ -318,12 +213,12 @@ impl Bench {
     }
 
     /// Lets the aggregator go on and waits until the relay's spool is empty.
-    async fn drain(&mut self) -> Result<spool_watch::Drained, LinkError> {
+    async fn drain(&mut self) -> Result<spool_watch::Drained, BenchError> {
         let pids = [self.installation.relay.pid(), self.installation.aggregator.pid()];
-        let cpu = || -> Result<Duration, LinkError> {
+        let cpu = || -> Result<Duration, BenchError> {
             let times = pids.iter().map(|&pid| process::cpu_time(pid));
             let total: std::io::Result<Duration> = times.sum();
-            total.map_err(|source| LinkError::Files { doing: "read processor times", source })
+            total.map_err(|source| BenchError::Files { doing: "read processor times", source })
         };
         self.installation.aggregator.resume();
         let watch = self.watch();
@@ -340,9 +235,9 @@ impl Bench {
         SpoolWatch::new(&self.installation)
     }
 
-    fn relay_memory(&self) -> Result<u64, LinkError> {
+    fn relay_memory(&self) -> Result<u64, BenchError> {
         let memory = process::memory(self.installation.relay.pid());
-        memory.map(|memory| memory.rss).map_err(|source| LinkError::Files { doing: "read the relay's memory", source })
+        memory.map(|memory| memory.rss).map_err(|source| BenchError::Files { doing: "read the relay's memory", source })
     }
 
     async fn stop(self) {
@@ -353,18 +248,13 @@ impl Bench {
 }
 
 /// Two relays, one with fsync and one without, take the same number of events in turns.
-async fn compare_fsync(
-    options: &Options,
-    binaries: &Binaries,
-    directory: &TempDir,
-    bodies: &mut Bodies,
-) -> Result<FsyncReport, LinkError> {
+async fn compare_fsync(options: &Options, setting: &mut Setting) -> Result<FsyncReport, BenchError> {
     info!(connections = FSYNC_CONNECTIONS, "with and without fsync");
-    let mut with = Bench::start(options, binaries, directory, "fsync-on", "").await?;
-    let mut without = Bench::start(options, binaries, directory, "fsync-off", "fsync = false\n").await?;
+    let mut with = Bench::start(options, setting, "fsync-on", "").await?;
+    let mut without = Bench::start(options, setting, "fsync-off", "fsync = false\n").await?;
     for bench in [&mut with, &mut without] {
         bench.connections = FSYNC_CONNECTIONS;
-        bench.warm_up(bodies).await?;
+        bench.warm_up(&mut setting.bodies).await?;
         bench.part().await?;
     }
     let (mut on, mut off) = (Vec::new(), Vec::new());
@@ -374,7 +264,7 @@ async fn compare_fsync(
             turns.reverse();
         }
         for (bench, rates) in turns {
-            let pool = bodies.make(2 * DEPTH_RUN).await?;
+            let pool = setting.bodies.make(2 * DEPTH_RUN).await?;
             let report = load::run(&bench.target, pool, &plan(FSYNC_CONNECTIONS)).await?;
             refused(report.refused + report.unanswered + report.unsent)?;
             rates.push(report.summary().accepted_per_second);
@@ -387,20 +277,10 @@ async fn compare_fsync(
     Ok(FsyncReport { connections: FSYNC_CONNECTIONS, with: Spread::of(on), without: Spread::of(off) })
 }
 
-const fn refused(events: u64) -> Result<(), LinkError> {
-    if events == 0 { Ok(()) } else { Err(LinkError::Refused(events)) }
+const fn refused(events: u64) -> Result<(), BenchError> {
+    if events == 0 { Ok(()) } else { Err(BenchError::Refused(events)) }
 }
 
 const fn plan(connections: usize) -> Plan {
     Plan { pace: Pace::Closed, connections, duration_max: LOAD_DEADLINE, request_timeout: REQUEST_TIMEOUT }
-}
-
-fn directory(options: &Options) -> Result<TempDir, LinkError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("picket-bench-");
-    match &options.data_dir {
-        Some(parent) => std::fs::create_dir_all(parent).and_then(|()| builder.tempdir_in(parent)),
-        None => builder.tempdir(),
-    }
-    .map_err(|source| LinkError::Files { doing: "make a directory for the stores", source })
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::LinkError;
 use crate::installation::Installation;
 use crate::process;
+use crate::setting::BenchError;
 
 const RECORDS: &str = "picket_relay_spool_records";
 const CONNECTED: &str = "picket_relay_uplink_connected";
@@ -42,11 +42,11 @@ impl<'a> SpoolWatch<'a> {
         Self { installation }
     }
 
-    pub(super) async fn sent(&self) -> Result<Sent, LinkError> {
+    pub(super) async fn sent(&self) -> Result<Sent, BenchError> {
         Ok(Sent { batches: self.metric(BATCHES).await?, payload_bytes: self.metric(PAYLOAD_BYTES).await? })
     }
 
-    pub(super) async fn until_connected(&self, wanted: bool, within: Duration) -> Result<(), LinkError> {
+    pub(super) async fn until_connected(&self, wanted: bool, within: Duration) -> Result<(), BenchError> {
         let started = Instant::now();
         loop {
             if (self.metric(CONNECTED).await? > 0.0) == wanted {
@@ -54,13 +54,13 @@ impl<'a> SpoolWatch<'a> {
             }
             if started.elapsed() > within {
                 let wanted = if wanted { "connected" } else { "cut off" };
-                return Err(LinkError::Spool { wanted, deadline: within, records: self.records().await? });
+                return Err(BenchError::Spool { wanted, deadline: within, records: self.records().await? });
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
-    pub(super) async fn until_empty(&self, within: Duration) -> Result<(), LinkError> {
+    pub(super) async fn until_empty(&self, within: Duration) -> Result<(), BenchError> {
         let started = Instant::now();
         loop {
             let records = self.records().await?;
@@ -68,14 +68,14 @@ impl<'a> SpoolWatch<'a> {
                 return Ok(());
             }
             if started.elapsed() > within {
-                return Err(LinkError::Spool { wanted: "empty", deadline: within, records });
+                return Err(BenchError::Spool { wanted: "empty", deadline: within, records });
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
     /// Waits until the spool is empty, and times it.
-    pub(super) async fn drain(&self, relay: u32, within: Duration) -> Result<Drained, LinkError> {
+    pub(super) async fn drain(&self, relay: u32, within: Duration) -> Result<Drained, BenchError> {
         let (started, at_start) = (Instant::now(), self.records().await?);
         let mut marks = vec![(0.0, at_start)];
         let mut relay_rss_peak = 0;
@@ -84,14 +84,14 @@ impl<'a> SpoolWatch<'a> {
             tokio::time::sleep(LOOK_INTERVAL).await;
             records = self.records().await?;
             let memory = process::memory(relay);
-            let memory = memory.map_err(|source| LinkError::Files { doing: "read the relay's memory", source })?;
+            let memory = memory.map_err(|source| BenchError::Files { doing: "read the relay's memory", source })?;
             relay_rss_peak = relay_rss_peak.max(memory.rss);
             // The next fifth begins.
             if at_start.saturating_sub(records) >= at_start * marks.len() as u64 / 5 {
                 marks.push((started.elapsed().as_secs_f64(), records));
             }
             if started.elapsed() > within {
-                return Err(LinkError::Spool { wanted: "empty", deadline: within, records });
+                return Err(BenchError::Spool { wanted: "empty", deadline: within, records });
             }
         }
         let rate = |pair: &[(f64, u64)]| (pair[0].1 - pair[1].1) as f64 / (pair[1].0 - pair[0].0);
@@ -100,11 +100,11 @@ impl<'a> SpoolWatch<'a> {
         Ok(Drained { records: at_start, seconds, relay_rss_peak, processors_busy: 0.0, fifths })
     }
 
-    async fn records(&self) -> Result<u64, LinkError> {
+    async fn records(&self) -> Result<u64, BenchError> {
         Ok(self.metric(RECORDS).await? as u64)
     }
 
-    async fn metric(&self, name: &'static str) -> Result<f64, LinkError> {
-        self.installation.relay_counter(name).await.ok_or(LinkError::Metric(name))
+    async fn metric(&self, name: &'static str) -> Result<f64, BenchError> {
+        self.installation.relay_counter(name).await.ok_or(BenchError::Metric(name))
     }
 }
