@@ -37,8 +37,8 @@
 //!
 //! Operations:
 //! - *append* ([`Journal::append`], see `committer`): queue, judge, write batch and ranges, sync, answer.
-//! - *read* ([`Journal::read_from`]): position by position, so that one damaged block costs only its own entries.
-//! - *plan* ([`Journal::put_plan`]): synced before the first insert that it describes.
+//! - *read* ([`Journal::read_from`], see `reading`): position by position, so that one damaged block costs only its own entries.
+//! - *plan* ([`Journal::put_plan`], see `plans`): synced before the first insert that it describes.
 //! - *finish* ([`Journal::finish_plan`]): one synced write moves the cursor, removes the plan and the entries.
 //! - *recover* ([`Journal::open`]): RocksDB replays its log; the end is the cursor or one past the last entry, whichever
 //!   is more.
@@ -52,9 +52,13 @@ mod entry;
 mod error;
 mod format_one;
 mod metrics;
+mod plans;
 mod position;
+mod reading;
 mod recent_events;
+mod shared;
 mod spool_sessions;
+mod spools;
 mod store;
 mod stored_ranges;
 #[cfg(test)]
@@ -62,30 +66,28 @@ mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use picket_common::ids::{RelayId, Sequence, SpoolId};
-use picket_common::timestamp::Timestamp;
 use picket_common::wire::BatchHeader;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::info;
 
 pub use committer::JournalCommitter;
 pub use config::JournalConfig;
 pub use dead_letter::{DeadLetter, DeadLetterReason, DeadLetterTotals, Form, NewDeadLetter, ReplayError};
 pub use error::{AppendError, JournalError};
+pub use plans::Finished;
 pub use position::JournalPosition;
+pub use reading::{CorruptEntry, JournalEntry, JournalRead};
 pub use recent_events::EventKey;
+pub use spools::SpoolClaim;
 
 use committer::{AppendRequest, QUEUE_LENGTH, Request};
 use metrics::JournalMetrics;
-use store::{Recovered, SetAside, SpoolOnDisk, Store, Transaction};
-use stored_ranges::{MAX_GAPS, SpoolRanges};
-
-/// Least time between two tries to open the database anew: each closes it for those who read.
-const HEAL_PAUSE: Duration = Duration::from_secs(1);
+use shared::{Progress, Shared};
+use store::{Recovered, Store};
+use stored_ranges::MAX_GAPS;
 
 /// What became of an appended batch; either way it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,52 +96,6 @@ pub enum Appended {
     Stored,
     /// All its sequences were stored already.
     Duplicate,
-}
-
-/// A batch in the journal.
-#[derive(Debug, Clone)]
-pub struct JournalEntry {
-    /// Its place.
-    pub position: JournalPosition,
-    /// As the relay sent it.
-    pub header: BatchHeader,
-    /// The zstd frame, as the relay sent it; matches the checksum in the header.
-    pub payload: Bytes,
-    /// It was a dead letter before: some of its rows may be stored already.
-    pub is_replay: bool,
-}
-
-/// What a finished plan leaves besides its cursor.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Finished<'a> {
-    /// The events that are stored now.
-    pub events: &'a [EventKey],
-    /// What is set aside.
-    pub dead_letters: &'a [NewDeadLetter],
-}
-
-/// An entry that is damaged on disk: its batch is lost here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CorruptEntry {
-    /// Its place.
-    pub position: JournalPosition,
-    /// What is wrong with it.
-    pub problem: String,
-    /// How many records are lost with it; 1 where it does not even say that.
-    pub records: u64,
-    /// The entry as it was found; empty where the disk does not give it out.
-    pub bytes: Bytes,
-}
-
-/// What one read found.
-#[derive(Debug, Clone)]
-pub struct JournalRead {
-    /// Sound entries, in order.
-    pub entries: Vec<JournalEntry>,
-    /// Damaged entries among them, counted and logged already.
-    pub corrupt: Vec<CorruptEntry>,
-    /// Where to read on, and the cursor once all before it is processed. Equal to where the read began only at the end.
-    pub next: JournalPosition,
 }
 
 /// How much waits to be processed.
@@ -153,51 +109,12 @@ pub struct Backlog {
     pub max_bytes: u64,
 }
 
-/// Whether a relay may send batches of a spool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpoolClaim {
-    /// The spool is the claiming relay's.
-    Granted,
-    /// It belongs to this other relay.
-    OwnedBy(RelayId),
-}
-
 /// The journal. Clones share it. Methods that are not `async` read or write the disk: call them off the asynchronous
 /// threads, except [`Self::cursor`], [`Self::end`], [`Self::subscribe`] and [`Self::backlog`], which only look at memory.
 #[derive(Debug, Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
-}
-
-/// What the commit thread and the readers share.
-#[derive(Debug)]
-struct Shared {
-    store: Store,
-    max_bytes: u64,
-    /// Most gaps of a spool: [`MAX_GAPS`], but in tests.
-    max_gaps: u64,
-    dead_letter_max_bytes: u64,
-    metrics: JournalMetrics,
-    /// When the database was last opened anew.
-    last_heal: Mutex<Option<Instant>>,
-    /// As on disk.
-    dead_letters: Mutex<DeadLetterTotals>,
-    progress: Mutex<Progress>,
-    /// Serialises writers of plan, cursor and spool owners, which read before they write.
-    state_writes: Mutex<()>,
-    end: watch::Sender<JournalPosition>,
-}
-
-/// Where things stand; the same as on disk, except `reserved`.
-#[derive(Debug)]
-struct Progress {
-    cursor: JournalPosition,
-    end: JournalPosition,
-    /// The next position to use: beyond `end` by the positions of failed commits.
-    reserved: JournalPosition,
-    appended_bytes: u64,
-    finished_bytes: u64,
 }
 
 // === impl Journal ===
@@ -265,99 +182,6 @@ impl Journal {
         self.requests.closed().await;
     }
 
-    /// All sequences of the spool up to this one are stored; zero if the first is missing.
-    ///
-    /// # Errors
-    /// [`JournalError::Read`] or [`JournalError::State`].
-    pub fn stored_up_to(&self, spool: SpoolId) -> Result<Sequence, JournalError> {
-        Ok(self.shared.stored_ranges(spool)?.high_water())
-    }
-
-    /// The highest sequence of the spool that is stored, whatever is missing below; zero if none is.
-    ///
-    /// # Errors
-    /// [`JournalError::Read`] or [`JournalError::State`].
-    pub fn highest_stored(&self, spool: SpoolId) -> Result<Sequence, JournalError> {
-        self.shared.stored_ranges(spool)?.highest()
-    }
-
-    /// Makes the spool the relay's, durably, if it is nobody's or `replaces`'s; else says whose it is. A spool keeps its
-    /// owner while that relay is allowed, so that no relay can fill in another's sequences.
-    ///
-    /// # Errors
-    /// [`JournalError`] if the state can't be read or written.
-    pub fn claim_spool(
-        &self,
-        spool: SpoolId,
-        relay: RelayId,
-        replaces: Option<RelayId>,
-    ) -> Result<SpoolClaim, JournalError> {
-        let _writing = lock(&self.shared.state_writes);
-        self.shared.heal()?;
-        match self.shared.store.spool_owner(spool)? {
-            Some(owner) if owner == relay => return Ok(SpoolClaim::Granted),
-            Some(owner) if Some(owner) != replaces => return Ok(SpoolClaim::OwnedBy(owner)),
-            _ => {}
-        }
-        let mut transaction = Transaction::default();
-        self.shared.store.put_spool_owner(&mut transaction, spool, relay)?;
-        self.shared.store.commit(transaction)?;
-        Ok(SpoolClaim::Granted)
-    }
-
-    /// Reads entries from `position` on (from the cursor if that is further), at least one if there is one, and no more
-    /// than `max_batches` or, beyond the first, `max_bytes` of payload.
-    ///
-    /// # Errors
-    /// What may pass, such as a want of file handles; what is damaged on disk for good is in [`JournalRead::corrupt`].
-    pub fn read_from(
-        &self,
-        position: JournalPosition,
-        max_batches: usize,
-        max_bytes: u64,
-    ) -> Result<JournalRead, JournalError> {
-        let end = self.end();
-        let mut read = JournalRead { entries: Vec::new(), corrupt: Vec::new(), next: position.max(self.cursor()) };
-        let mut bytes = 0;
-        while read.next < end && read.entries.len() < max_batches {
-            let position = read.next;
-            match self.read_entry(position) {
-                // A hole: the commit that was to fill it failed.
-                Ok(None) => {}
-                Ok(Some(entry)) => {
-                    bytes += entry.payload.len() as u64;
-                    if bytes > max_bytes && !read.entries.is_empty() {
-                        break;
-                    }
-                    read.entries.push(entry);
-                }
-                Err(error) if error.is_damage() => {
-                    let records = if let JournalError::Entry { records, .. } = &error { *records } else { 1 };
-                    let bytes = self.shared.store.entry(position).ok().flatten().unwrap_or_default();
-                    read.corrupt.push(CorruptEntry { position, problem: error.to_string(), records, bytes });
-                }
-                Err(error) => return Err(error),
-            }
-            read.next = position.next();
-        }
-        for entry in &read.corrupt {
-            self.shared.metrics.corrupt_entries.inc();
-            warn!(position = %entry.position, problem = entry.problem, "journal entry is damaged, its batch is lost");
-        }
-        Ok(read)
-    }
-
-    fn read_entry(&self, position: JournalPosition) -> Result<Option<JournalEntry>, JournalError> {
-        let Some(value) = self.shared.store.entry(position)? else { return Ok(None) };
-        let decoded = entry::decode(&value).map_err(|problem| JournalError::Entry {
-            position,
-            records: problem.records(),
-            problem: problem.to_string(),
-        })?;
-        let is_replay = decoded.source == entry::Source::DeadLetter;
-        Ok(Some(JournalEntry { position, header: decoded.header, payload: decoded.payload, is_replay }))
-    }
-
     /// The first position that is not finished: all before it is in ClickHouse.
     #[must_use]
     pub fn cursor(&self) -> JournalPosition {
@@ -376,225 +200,10 @@ impl Journal {
         self.shared.end.subscribe()
     }
 
-    /// Makes an insert plan durable, before anything is inserted by it.
-    ///
-    /// # Errors
-    /// [`JournalError::PlanPending`] if another plan is; the same one again is fine. [`JournalError::Write`].
-    pub fn put_plan(&self, plan: &[u8]) -> Result<(), JournalError> {
-        let _writing = lock(&self.shared.state_writes);
-        self.shared.heal()?;
-        match self.shared.store.plan()? {
-            Some(pending) if pending == plan => return Ok(()),
-            Some(_) => return Err(JournalError::PlanPending),
-            None => {}
-        }
-        let mut transaction = Transaction::default();
-        self.shared.store.put_plan(&mut transaction, plan)?;
-        self.shared.store.commit(transaction)
-    }
-
-    /// Puts a plan in the place of the pending one, durably: the same plan, with what was learnt while it was carried out.
-    ///
-    /// # Errors
-    /// [`JournalError::NoPlan`] if none is pending; [`JournalError::Write`].
-    pub fn amend_plan(&self, plan: &[u8]) -> Result<(), JournalError> {
-        let _writing = lock(&self.shared.state_writes);
-        self.shared.heal()?;
-        if self.shared.store.plan()?.is_none() {
-            return Err(JournalError::NoPlan);
-        }
-        let mut transaction = Transaction::default();
-        self.shared.store.put_plan(&mut transaction, plan)?;
-        self.shared.store.commit(transaction)
-    }
-
-    /// The pending insert plan.
-    ///
-    /// # Errors
-    /// [`JournalError::Read`].
-    pub fn plan(&self) -> Result<Option<Vec<u8>>, JournalError> {
-        self.shared.store.plan()
-    }
-
-    /// Finishes the plan: the cursor moves, the plan and the entries before the cursor go, in one synced write. Also
-    /// without a plan, to step over damaged entries.
-    ///
-    /// # Errors
-    /// [`JournalError::CursorOutOfRange`] if the cursor would go back or beyond the end; [`JournalError::Write`].
-    pub fn finish_plan(&self, new_cursor: JournalPosition) -> Result<(), JournalError> {
-        self.finish_plan_with(new_cursor, &Finished::default(), Timestamp::now())
-    }
-
-    /// Which of these events a finished plan stored in the 48 hours before `at`, in their order. The same answer whenever it
-    /// is asked within two days of `at`, but for plans finished meanwhile.
-    ///
-    /// # Errors
-    /// [`JournalError::Read`].
-    pub fn known_events(&self, events: &[EventKey], at: Timestamp) -> Result<Vec<bool>, JournalError> {
-        self.shared.store.known_events(events, at)
-    }
-
-    /// As [`Self::finish_plan`], and notes in the same write which events are stored and what is set aside.
-    ///
-    /// # Errors
-    /// As [`Self::finish_plan`].
-    pub fn finish_plan_with(
-        &self,
-        new_cursor: JournalPosition,
-        finished: &Finished<'_>,
-        now: Timestamp,
-    ) -> Result<(), JournalError> {
-        let _writing = lock(&self.shared.state_writes);
-        self.shared.heal()?;
-        let (cursor, end, appended_bytes) = {
-            let progress = lock(&self.shared.progress);
-            (progress.cursor, progress.end, progress.appended_bytes)
-        };
-        if new_cursor < cursor || new_cursor > end {
-            return Err(JournalError::CursorOutOfRange { cursor, wanted: new_cursor, end });
-        }
-        // Unknown only where the entry there is damaged; the next finish corrects the backlog's size.
-        let finished_bytes = if new_cursor == end {
-            Some(appended_bytes)
-        } else {
-            self.shared.store.bytes_before(new_cursor).unwrap_or_default()
-        };
-        let mut transaction = Transaction::default();
-        self.shared.store.put_finished(&mut transaction, cursor, new_cursor)?;
-        self.shared.store.put_known_events(&mut transaction, finished.events, now)?;
-        let set_aside = match finished.dead_letters {
-            [] => None,
-            letters => Some(self.shared.store.put_dead_letters(
-                &mut transaction,
-                letters,
-                self.shared.dead_letter_max_bytes,
-                now,
-            )?),
-        };
-        self.shared.store.commit(transaction)?;
-        if let Some(set_aside) = set_aside {
-            self.shared.count_dead_letters(finished.dead_letters, &set_aside);
-        }
-        {
-            let mut progress = lock(&self.shared.progress);
-            progress.cursor = new_cursor;
-            progress.finished_bytes = finished_bytes.unwrap_or(progress.finished_bytes);
-        }
-        self.shared.show_backlog();
-        Ok(())
-    }
-
     /// How much waits to be processed.
     #[must_use]
     pub fn backlog(&self) -> Backlog {
         self.shared.backlog()
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// Opens the database anew if a write has failed; at most once in [`HEAL_PAUSE`]. To be called before a write, off the
-    /// asynchronous threads.
-    fn heal(&self) -> Result<(), JournalError> {
-        if !self.store.is_broken() {
-            return Ok(());
-        }
-        let mut last_try = lock(&self.last_heal);
-        if !self.store.is_broken() {
-            return Ok(());
-        }
-        if last_try.is_some_and(|at| at.elapsed() < HEAL_PAUSE) {
-            return Err(JournalError::Closed { directory: self.store.directory().to_owned() });
-        }
-        let healed = self.store.heal();
-        *last_try = Some(Instant::now());
-        let Recovered { cursor, end, finished_bytes, appended_bytes } = healed?;
-        {
-            let mut progress = lock(&self.progress);
-            let reserved = progress.reserved.max(end);
-            *progress = Progress { cursor, end, reserved, appended_bytes, finished_bytes };
-        }
-        self.show_backlog();
-        self.end.send_replace(end);
-        self.metrics.reopened.inc();
-        warn!(%cursor, %end, "the journal was opened anew after a write that failed");
-        Ok(())
-    }
-
-    fn stored_ranges(&self, spool: SpoolId) -> Result<SpoolRanges<SpoolOnDisk<'_>>, JournalError> {
-        self.store.stored_ranges(spool, self.max_gaps)
-    }
-
-    fn backlog(&self) -> Backlog {
-        let progress = lock(&self.progress);
-        Backlog {
-            batches: progress.end.get() - progress.cursor.get(),
-            bytes: progress.appended_bytes.saturating_sub(progress.finished_bytes),
-            max_bytes: self.max_bytes,
-        }
-    }
-
-    fn count_dead_letters(&self, letters: &[NewDeadLetter], set_aside: &SetAside) {
-        for letter in letters {
-            self.metrics.dead_letters_set_aside.get_or_create(&[("reason", letter.reason.as_str())]).inc();
-        }
-        self.metrics.dead_letters_evicted.inc_by(set_aside.evicted);
-        *lock(&self.dead_letters) = set_aside.totals;
-        self.show_dead_letters(set_aside.totals);
-        warn!(
-            set_aside = letters.len(),
-            evicted = set_aside.evicted,
-            kept = set_aside.totals.count,
-            "set aside as dead letters; see picket-aggregator dead-letter list"
-        );
-    }
-
-    /// One was dropped or replayed.
-    fn forget_dead_letter(&self, letter: &DeadLetter) {
-        let totals = {
-            let mut totals = lock(&self.dead_letters);
-            totals.count = totals.count.saturating_sub(1);
-            totals.bytes = totals.bytes.saturating_sub(letter.bytes);
-            *totals
-        };
-        self.show_dead_letters(totals);
-    }
-
-    fn show_dead_letters(&self, totals: DeadLetterTotals) {
-        self.metrics.dead_letters.set(totals.count);
-        self.metrics.dead_letter_bytes.set(totals.bytes);
-    }
-
-    fn show_backlog(&self) {
-        let backlog = self.backlog();
-        self.metrics.backlog_batches.set(backlog.batches);
-        self.metrics.backlog_bytes.set(backlog.bytes);
-    }
-
-    fn appended_bytes(&self) -> u64 {
-        lock(&self.progress).appended_bytes
-    }
-
-    fn reserved_end(&self) -> JournalPosition {
-        lock(&self.progress).reserved
-    }
-
-    /// Before a commit: its positions are used up, whether it succeeds or not.
-    fn reserve(&self, end: JournalPosition) {
-        lock(&self.progress).reserved = end;
-    }
-
-    /// After a commit: its entries can be read.
-    fn publish(&self, end: JournalPosition, bytes: u64) {
-        {
-            let mut progress = lock(&self.progress);
-            debug_assert!(progress.end <= end && end <= progress.reserved, "positions are published as reserved");
-            progress.end = end;
-            progress.appended_bytes += bytes;
-        }
-        self.show_backlog();
-        self.end.send_replace(end);
     }
 }
 

@@ -6,6 +6,10 @@ use tempfile::TempDir;
 
 use picket_common::config::ByteSize;
 
+use picket_common::ids::{RelayId, Sequence, SpoolId};
+use picket_common::timestamp::Timestamp;
+
+use super::store::Transaction;
 use super::*;
 
 /// Gaps that a test can make one by one.
