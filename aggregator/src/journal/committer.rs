@@ -122,14 +122,41 @@ fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>) {
 
 fn commit_until_stopped(shared: &Shared, requests: &mut mpsc::Receiver<Request>) {
     while let Some(request) = requests.blocking_recv() {
-        let Collected { group, replays, stop } = collect(request, requests);
-        if stop {
-            requests.close();
-        }
-        commit_group(shared, group);
-        for ReplayRequest { id, reply } in replays {
-            // The asker may have gone; the dead letter is in the journal all the same.
-            let _ = reply.send(replay(shared, id));
+        commit_round(shared, request, requests);
+    }
+}
+
+/// One round: what waits with the first request.
+fn commit_round(shared: &Shared, first: Request, requests: &mut mpsc::Receiver<Request>) {
+    let Collected { group, replays, stop } = collect(first, requests);
+    if stop {
+        requests.close();
+    }
+    commit_group(shared, group);
+    for ReplayRequest { id, reply } in replays {
+        // The asker may have gone; the dead letter is in the journal all the same.
+        let _ = reply.send(replay(shared, id));
+    }
+}
+
+/// The rounds of a journal that has no commit thread: whoever has this does them, one at a time.
+#[derive(Debug)]
+pub struct JournalRounds {
+    shared: Arc<Shared>,
+    requests: mpsc::Receiver<Request>,
+}
+
+// === impl JournalRounds ===
+
+impl JournalRounds {
+    pub(super) const fn new(shared: Arc<Shared>, requests: mpsc::Receiver<Request>) -> Self {
+        Self { shared, requests }
+    }
+
+    /// Commits and answers what waits now, up to the bounds of a group.
+    pub fn commit_waiting(&mut self) {
+        if let Ok(first) = self.requests.try_recv() {
+            commit_round(&self.shared, first, &mut self.requests);
         }
     }
 }
@@ -181,8 +208,8 @@ fn replay(shared: &Shared, id: u64) -> Result<JournalPosition, ReplayError> {
         .map_err(|_| JournalError::State("dead letters"))?;
     let position = shared.reserved_end();
     let mut transaction = Transaction::default();
-    shared.store.put_entry(&mut transaction, position, &value)?;
-    shared.store.put_deleted_dead_letter(&mut transaction, id)?;
+    shared.store.put_entry(&mut transaction, position, value);
+    shared.store.put_deleted_dead_letter(&mut transaction, id);
     shared.reserve(position.next());
     shared.store.commit(transaction)?;
     shared.publish(position.next(), size);
@@ -228,8 +255,6 @@ struct Round<'a> {
     /// It notes something, so there is something to write.
     notes: u64,
     bytes: u64,
-    /// The transaction lacks an entry whose range it has, so it must not be written.
-    broken: Option<JournalError>,
 }
 
 // === impl Round ===
@@ -237,15 +262,7 @@ struct Round<'a> {
 impl<'a> Round<'a> {
     fn new(shared: &'a Shared) -> Self {
         let end = shared.reserved_end();
-        Self {
-            shared,
-            transaction: Transaction::default(),
-            ranges: HashMap::new(),
-            end,
-            notes: 0,
-            bytes: 0,
-            broken: None,
-        }
+        Self { shared, transaction: Transaction::default(), ranges: HashMap::new(), end, notes: 0, bytes: 0 }
     }
 
     /// What the batch's answer will be if the commit succeeds.
@@ -280,9 +297,7 @@ impl<'a> Round<'a> {
         if header.is_tombstone {
             return Ok(Appended::Stored);
         }
-        if let Err(error) = self.shared.store.put_entry(&mut self.transaction, self.end, &value) {
-            self.broken = Some(error);
-        }
+        self.shared.store.put_entry(&mut self.transaction, self.end, value);
         self.end = self.end.next();
         self.bytes += size;
         Ok(Appended::Stored)
@@ -290,14 +305,11 @@ impl<'a> Round<'a> {
 
     /// Writes and syncs what was judged to be new.
     fn commit(mut self) -> Result<(), JournalError> {
-        if let Some(error) = self.broken {
-            return Err(error);
-        }
         if self.notes == 0 {
             return Ok(());
         }
         for (spool, ranges) in &self.ranges {
-            self.shared.store.put_stored_ranges(&mut self.transaction, *spool, &ranges.changes())?;
+            self.shared.store.put_stored_ranges(&mut self.transaction, *spool, &ranges.changes());
         }
         self.shared.reserve(self.end);
         fail_point!("journal::before_commit", |_| Err(JournalError::Failpoint));

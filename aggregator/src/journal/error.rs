@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::JournalPosition;
+use super::disk::DiskError;
 
 /// Why the journal can't do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +29,16 @@ pub enum JournalError {
     Read {
         /// The directory.
         directory: PathBuf,
-        /// What RocksDB says.
-        source: rocksdb::Error,
+        /// What the database says.
+        source: DiskError,
     },
     /// Writing or syncing failed; nothing of the write counts as done.
     #[error("can't write the journal in {directory}: {source}; check the disk's free space and health")]
     Write {
         /// The directory.
         directory: PathBuf,
-        /// What RocksDB says.
-        source: rocksdb::Error,
+        /// What the database says.
+        source: DiskError,
     },
     /// It can't be opened anew after a write that failed; it is tried again.
     #[error("the journal in {directory} is closed after a failed write; check the disk's free space and health")]
@@ -48,9 +49,6 @@ pub enum JournalError {
     /// A small value that the journal lives by is damaged.
     #[error("the journal's {0} is damaged; restore it from a backup")]
     State(&'static str),
-    /// A column family is missing although it was opened; a bug.
-    #[error("the journal lost its column family {0}")]
-    NoColumnFamily(&'static str),
     /// The commit thread could not be started.
     #[error("can't start the journal's commit thread: {0}")]
     Thread(std::io::Error),
@@ -89,7 +87,7 @@ impl JournalError {
     /// Whether bytes on disk are damaged for good. Anything else may pass, and no entry may be given up for it.
     pub(super) fn is_damage(&self) -> bool {
         match self {
-            Self::Read { source, .. } => source.kind() == rocksdb::ErrorKind::Corruption,
+            Self::Read { source, .. } => source.is_damage(),
             Self::Entry { .. } => true,
             _ => false,
         }

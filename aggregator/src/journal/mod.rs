@@ -48,6 +48,7 @@
 mod committer;
 pub mod config;
 mod dead_letter;
+pub mod disk;
 mod entry;
 mod error;
 mod format_one;
@@ -73,7 +74,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
-pub use committer::JournalCommitter;
+pub use committer::{JournalCommitter, JournalRounds};
 pub use config::JournalConfig;
 pub use dead_letter::{DeadLetter, DeadLetterReason, DeadLetterTotals, Form, NewDeadLetter, ReplayError};
 pub use error::{AppendError, JournalError};
@@ -84,6 +85,7 @@ pub use recent_events::EventKey;
 pub use spools::SpoolClaim;
 
 use committer::{AppendRequest, QUEUE_LENGTH, Request};
+use disk::Disk;
 use metrics::JournalMetrics;
 use shared::{Progress, Shared};
 use store::{Recovered, Store};
@@ -133,7 +135,25 @@ impl Journal {
         config: &JournalConfig,
         max_gaps: u64,
     ) -> Result<(Self, JournalCommitter), JournalError> {
-        let store = Store::open(directory, config)?;
+        let shared = Self::recovered(Store::open(directory, config)?, config, max_gaps)?;
+        let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
+        let committer = JournalCommitter::start(Arc::clone(&shared), queue, requests.downgrade())?;
+        Ok((Self { shared, requests }, committer))
+    }
+
+    /// Opens the journal on a disk of the caller's, who also does the rounds of the commit thread. For `tests/simulation`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn on_disk(disk: Arc<dyn Disk>, config: &JournalConfig) -> Result<(Self, JournalRounds), JournalError> {
+        let shared = Self::recovered(Store::on(disk)?, config, MAX_GAPS)?;
+        let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
+        let rounds = JournalRounds::new(Arc::clone(&shared), queue);
+        Ok((Self { shared, requests }, rounds))
+    }
+
+    /// Goes on where the journal in the store stood.
+    fn recovered(store: Store, config: &JournalConfig, max_gaps: u64) -> Result<Arc<Shared>, JournalError> {
         let recovered = store.recover()?;
         let dead_letters = store.dead_letter_totals()?;
         let Recovered { cursor, end, finished_bytes, appended_bytes } = recovered;
@@ -152,10 +172,8 @@ impl Journal {
         shared.show_backlog();
         shared.show_dead_letters(dead_letters);
         let backlog = shared.backlog();
-        info!(%cursor, %end, bytes = backlog.bytes, directory = %directory.display(), "journal opened");
-        let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
-        let committer = JournalCommitter::start(Arc::clone(&shared), queue, requests.downgrade())?;
-        Ok((Self { shared, requests }, committer))
+        info!(%cursor, %end, bytes = backlog.bytes, directory = %shared.store.directory().display(), "journal opened");
+        Ok(shared)
     }
 
     /// Registers `picket_aggregator_journal_…`.

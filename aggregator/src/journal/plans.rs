@@ -32,7 +32,7 @@ impl Journal {
             None => {}
         }
         let mut transaction = Transaction::default();
-        self.shared.store.put_plan(&mut transaction, plan)?;
+        self.shared.store.put_plan(&mut transaction, plan);
         self.shared.store.commit(transaction)
     }
 
@@ -47,7 +47,7 @@ impl Journal {
             return Err(JournalError::NoPlan);
         }
         let mut transaction = Transaction::default();
-        self.shared.store.put_plan(&mut transaction, plan)?;
+        self.shared.store.put_plan(&mut transaction, plan);
         self.shared.store.commit(transaction)
     }
 
@@ -103,8 +103,8 @@ impl Journal {
             self.shared.store.bytes_before(new_cursor).unwrap_or_default()
         };
         let mut transaction = Transaction::default();
-        self.shared.store.put_finished(&mut transaction, cursor, new_cursor)?;
-        self.shared.store.put_known_events(&mut transaction, finished.events, now)?;
+        self.shared.store.put_finished(&mut transaction, cursor, new_cursor);
+        self.shared.store.put_known_events(&mut transaction, finished.events, now);
         let set_aside = match finished.dead_letters {
             [] => None,
             letters => Some(self.shared.store.put_dead_letters(

@@ -52,7 +52,7 @@ impl Journal {
             _ => {}
         }
         let mut transaction = Transaction::default();
-        self.shared.store.put_spool_owner(&mut transaction, spool, relay)?;
+        self.shared.store.put_spool_owner(&mut transaction, spool, relay);
         self.shared.store.commit(transaction)?;
         Ok(SpoolClaim::Granted)
     }

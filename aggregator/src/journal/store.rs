@@ -1,6 +1,7 @@
-//! The journal's RocksDB: how it is opened, its keys, and what is read and written as one unit.
+//! The journal's database: its keys, and what is read and written as one unit.
 
 mod dead_letters;
+mod rocks;
 mod spools;
 
 pub(super) use dead_letters::SetAside;
@@ -13,20 +14,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use picket_common::timestamp::Timestamp;
-use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options,
-    WriteBatch, WriteOptions,
-};
 
 use super::config::JournalConfig;
+use super::disk::{Change, Disk, DiskError, Family, Keys, Order, Walk};
 use super::recent_events::{self, EventKey};
 use super::{JournalError, JournalPosition, entry, lock};
-
-const BATCHES: &str = "batches";
-const SPOOLS: &str = "spools";
-const STATE: &str = "state";
-const RECENT_EVENTS: &str = "recent_events";
-const DEAD_LETTERS: &str = "dead_letters";
+use rocks::Rocks;
 
 const KEY_FORMAT: &[u8] = b"format";
 const KEY_CURSOR: &[u8] = b"cursor";
@@ -36,37 +29,21 @@ const FORMAT: u8 = 2;
 /// What is converted when it is opened; see `format_one`.
 const FORMAT_ONE: u8 = 1;
 
-/// Payloads from this size on are kept in blob files, so that compaction does not copy them. They are compressed already.
-const MIN_BLOB_BYTES: u64 = 4 * 1024;
-const BLOB_FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// Bounds the time recovery takes: the small column families would otherwise hold back old log files.
-const MAX_WAL_BYTES: u64 = 256 * 1024 * 1024;
-
 /// How often a database that is being closed is looked at.
 const HEAL_POLL: Duration = Duration::from_millis(1);
 
-/// The open database. After a write that failed, RocksDB refuses all others until it is opened anew ([`Store::heal`]).
-#[derive(Debug)]
+/// Opens the database, the first time and after a write that failed.
+type Opener = Box<dyn Fn() -> Result<Arc<dyn Disk>, JournalError> + Send + Sync>;
+
+/// The open database. After a write that failed, it refuses all others until it is opened anew ([`Store::heal`]).
 pub(super) struct Store {
     /// `None` while it is opened anew, and where that failed. Every use holds it for one read or write, so that none is in the
     /// way for long.
-    database: Mutex<Option<Arc<DB>>>,
+    database: Mutex<Option<Arc<dyn Disk>>>,
     /// A write has failed since it was opened.
     is_broken: AtomicBool,
     directory: PathBuf,
-    config: JournalConfig,
-}
-
-/// The database, for one read or write.
-pub(super) struct Opened(Arc<DB>);
-
-// === impl Opened ===
-
-impl Opened {
-    fn family(&self, name: &'static str) -> Result<&ColumnFamily, JournalError> {
-        // Opened by name, so only a bug could lose one.
-        self.0.cf_handle(name).ok_or(JournalError::NoColumnFamily(name))
-    }
+    open: Opener,
 }
 
 /// Where the journal stood when it was closed or killed.
@@ -80,25 +57,44 @@ pub(super) struct Recovered {
 }
 
 /// An entry an iterator stopped at.
-type FoundEntry = (JournalPosition, Box<[u8]>);
+type FoundEntry = (JournalPosition, Vec<u8>);
 
 /// Writes that become durable together.
 #[derive(Default)]
 pub(super) struct Transaction {
-    writes: WriteBatch,
+    changes: Vec<Change>,
+}
+
+// === impl Transaction ===
+
+impl Transaction {
+    fn put(&mut self, family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.push(Change::Put(family, key.into(), value.into()));
+    }
+
+    fn delete(&mut self, family: Family, key: impl Into<Vec<u8>>) {
+        self.changes.push(Change::Delete(family, key.into()));
+    }
 }
 
 // === impl Store ===
 
 impl Store {
+    /// RocksDB in a directory.
     pub(super) fn open(directory: &Path, config: &JournalConfig) -> Result<Self, JournalError> {
-        let database = open_database(directory, config)?;
-        let store = Self {
-            database: Mutex::new(Some(Arc::new(database))),
-            is_broken: AtomicBool::new(false),
-            directory: directory.to_owned(),
-            config: config.clone(),
-        };
+        let (at, config) = (directory.to_owned(), config.clone());
+        let open: Opener = Box::new(move || Ok(Arc::new(Rocks::open(&at, &config)?)));
+        Self::open_by(directory.to_owned(), open)
+    }
+
+    /// A database that somebody else opens.
+    pub(super) fn on(disk: Arc<dyn Disk>) -> Result<Self, JournalError> {
+        Self::open_by(PathBuf::new(), Box::new(move || Ok(Arc::clone(&disk))))
+    }
+
+    fn open_by(directory: PathBuf, open: Opener) -> Result<Self, JournalError> {
+        let database = Mutex::new(Some(open()?));
+        let store = Self { database, is_broken: AtomicBool::new(false), directory, open };
         store.check_format()?;
         Ok(store)
     }
@@ -120,55 +116,71 @@ impl Store {
                 std::thread::sleep(HEAL_POLL);
             }
         }
-        let database = open_database(&self.directory, &self.config)?;
-        *lock(&self.database) = Some(Arc::new(database));
+        *lock(&self.database) = Some((self.open)()?);
         let recovered = self.recover()?;
         // Shows that it can write again before anyone relies on it.
         let mut transaction = Transaction::default();
-        transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_FORMAT, [FORMAT]);
+        transaction.put(Family::State, KEY_FORMAT, [FORMAT]);
         self.commit(transaction)?;
         self.is_broken.store(false, Ordering::Release);
         Ok(recovered)
     }
 
-    fn opened(&self) -> Result<Opened, JournalError> {
+    fn opened(&self) -> Result<Arc<dyn Disk>, JournalError> {
         let database = lock(&self.database).clone();
-        database.map(Opened).ok_or_else(|| JournalError::Closed { directory: self.directory.clone() })
+        database.ok_or_else(|| JournalError::Closed { directory: self.directory.clone() })
     }
 
     fn check_format(&self) -> Result<(), JournalError> {
-        match self.get(STATE, KEY_FORMAT)?.as_deref() {
+        match self.get(Family::State, KEY_FORMAT)?.as_deref() {
             Some([FORMAT]) => self.finish_converting(),
             Some([FORMAT_ONE]) => {
                 let mut transaction = Transaction::default();
-                transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_FORMAT, [FORMAT]);
-                self.put_converting(&mut transaction)?;
+                transaction.put(Family::State, KEY_FORMAT, [FORMAT]);
+                self.put_converting(&mut transaction);
                 self.commit(transaction)?;
                 self.finish_converting()
             }
             Some(other) => Err(JournalError::Format { directory: self.directory.clone(), found: other.to_vec() }),
             None => {
                 let mut transaction = Transaction::default();
-                transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_FORMAT, [FORMAT]);
+                transaction.put(Family::State, KEY_FORMAT, [FORMAT]);
                 self.commit(transaction)
             }
         }
     }
 
-    fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
-        let opened = self.opened()?;
-        opened.0.get_cf(opened.family(family)?, key).map_err(|source| self.read_error(source))
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
+        self.opened()?.get(family, key).map_err(|source| self.read_error(source))
     }
 
-    fn read_error(&self, source: rocksdb::Error) -> JournalError {
+    /// Visits entries until `visit` has seen enough or can't go on.
+    fn walk(
+        &self,
+        family: Family,
+        keys: Keys<'_>,
+        order: Order,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<Walk, JournalError>,
+    ) -> Result<(), JournalError> {
+        let mut failed = None;
+        let mut visit = |key: &[u8], value: &[u8]| {
+            visit(key, value).unwrap_or_else(|error| {
+                failed = Some(error);
+                Walk::Enough
+            })
+        };
+        let walked = self.opened()?.walk(family, keys, order, &mut visit);
+        walked.map_err(|source| self.read_error(source))?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn read_error(&self, source: DiskError) -> JournalError {
         JournalError::Read { directory: self.directory.clone(), source }
     }
 
     /// Makes a transaction durable: returns after the log is synced.
     pub(super) fn commit(&self, transaction: Transaction) -> Result<(), JournalError> {
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        self.opened()?.0.write_opt(transaction.writes, &options).map_err(|source| {
+        self.opened()?.write(transaction.changes).map_err(|source| {
             self.is_broken.store(true, Ordering::Release);
             JournalError::Write { directory: self.directory.clone(), source }
         })
@@ -176,13 +188,14 @@ impl Store {
 
     /// Finds where the journal stands. Reads two entries, however long the backlog is.
     pub(super) fn recover(&self) -> Result<Recovered, JournalError> {
-        let cursor = match self.get(STATE, KEY_CURSOR)? {
+        let cursor = match self.get(Family::State, KEY_CURSOR)? {
             Some(key) => JournalPosition::from_key(&key).ok_or(JournalError::State("cursor"))?,
             None => JournalPosition::START,
         };
         let from_cursor = cursor.to_key();
-        let first = self.neighbour(IteratorMode::From(&from_cursor, Direction::Forward))?;
-        let last = self.neighbour(IteratorMode::End)?.filter(|(position, _)| *position >= cursor);
+        let waiting = Keys { first: &from_cursor, last: None };
+        let first = self.neighbour(waiting, Order::Ascending)?;
+        let last = self.neighbour(waiting, Order::Descending)?;
         let (Some((_, first)), Some((last_position, last))) = (first, last) else {
             return Ok(Recovered { cursor, end: cursor, finished_bytes: 0, appended_bytes: 0 });
         };
@@ -193,128 +206,76 @@ impl Store {
         Ok(Recovered { cursor, end, finished_bytes, appended_bytes })
     }
 
-    fn neighbour(&self, mode: IteratorMode<'_>) -> Result<Option<FoundEntry>, JournalError> {
-        let opened = self.opened()?;
-        let Some(found) = opened.0.iterator_cf(opened.family(BATCHES)?, mode).next() else {
-            return Ok(None);
-        };
-        let (key, value) = found.map_err(|source| self.read_error(source))?;
-        let position = JournalPosition::from_key(&key).ok_or(JournalError::State("position of an entry"))?;
-        Ok(Some((position, value)))
+    /// The first entry of a walk.
+    fn neighbour(&self, keys: Keys<'_>, order: Order) -> Result<Option<FoundEntry>, JournalError> {
+        let mut found = None;
+        self.walk(Family::Batches, keys, order, |key, value| {
+            let position = JournalPosition::from_key(key).ok_or(JournalError::State("position of an entry"))?;
+            found = Some((position, value.to_vec()));
+            Ok(Walk::Enough)
+        })?;
+        Ok(found)
     }
 
     /// The bytes of one entry; `None` where there is none at this position.
     pub(super) fn entry(&self, position: JournalPosition) -> Result<Option<Bytes>, JournalError> {
-        Ok(self.get(BATCHES, &position.to_key())?.map(Bytes::from))
+        Ok(self.get(Family::Batches, &position.to_key())?.map(Bytes::from))
     }
 
     /// The running total of payload bytes before the first entry at or after `position`; `None` if there is none.
     pub(super) fn bytes_before(&self, position: JournalPosition) -> Result<Option<u64>, JournalError> {
         let key = position.to_key();
-        let found = self.neighbour(IteratorMode::From(&key, Direction::Forward))?;
+        let found = self.neighbour(Keys { first: &key, last: None }, Order::Ascending)?;
         Ok(found.and_then(|(_, value)| entry::stored_before(&value)))
     }
 
     pub(super) fn plan(&self) -> Result<Option<Vec<u8>>, JournalError> {
-        self.get(STATE, KEY_PLAN)
+        self.get(Family::State, KEY_PLAN)
     }
 
     /// Which of these events are noted as stored.
     pub(super) fn known_events(&self, events: &[EventKey], at: Timestamp) -> Result<Vec<bool>, JournalError> {
-        let opened = self.opened()?;
-        let family = opened.family(RECENT_EVENTS)?;
         let keys: Vec<_> = events.iter().map(|event| recent_events::key(*event)).collect();
-        let found = opened.0.batched_multi_get_cf(family, &keys, false);
-        let is_known = |value: Option<rocksdb::DBPinnableSlice<'_>>| {
-            value.is_some_and(|value| recent_events::is_known(&value, at))
-        };
-        found.into_iter().map(|value| value.map(is_known).map_err(|source| self.read_error(source))).collect()
+        let found = self.opened()?.get_all(Family::RecentEvents, &keys).map_err(|source| self.read_error(source))?;
+        let is_known = |value: Option<Vec<u8>>| value.is_some_and(|value| recent_events::is_known(&value, at));
+        Ok(found.into_iter().map(is_known).collect())
     }
 
     // What transactions hold.
 
-    pub(super) fn put_known_events(
-        &self,
-        transaction: &mut Transaction,
-        events: &[EventKey],
-        now: Timestamp,
-    ) -> Result<(), JournalError> {
-        let opened = self.opened()?;
-        let family = opened.family(RECENT_EVENTS)?;
+    pub(super) fn put_known_events(&self, transaction: &mut Transaction, events: &[EventKey], now: Timestamp) {
         for event in events {
-            transaction.writes.put_cf(family, recent_events::key(*event), recent_events::value(now));
+            transaction.put(Family::RecentEvents, recent_events::key(*event), recent_events::value(now));
         }
-        Ok(())
     }
 
-    pub(super) fn put_entry(
-        &self,
-        transaction: &mut Transaction,
-        position: JournalPosition,
-        value: &[u8],
-    ) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.opened()?.family(BATCHES)?, position.to_key(), value);
-        Ok(())
+    pub(super) fn put_entry(&self, transaction: &mut Transaction, position: JournalPosition, value: Vec<u8>) {
+        transaction.put(Family::Batches, position.to_key(), value);
     }
 
-    pub(super) fn put_plan(&self, transaction: &mut Transaction, plan: &[u8]) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_PLAN, plan);
-        Ok(())
+    pub(super) fn put_plan(&self, transaction: &mut Transaction, plan: &[u8]) {
+        transaction.put(Family::State, KEY_PLAN, plan);
     }
 
     /// Moves the cursor, removes the plan and the entries between the old and the new cursor.
-    pub(super) fn put_finished(
-        &self,
-        transaction: &mut Transaction,
-        old: JournalPosition,
-        new: JournalPosition,
-    ) -> Result<(), JournalError> {
-        let opened = self.opened()?;
-        let state = opened.family(STATE)?;
-        transaction.writes.put_cf(state, KEY_CURSOR, new.to_key());
-        transaction.writes.delete_cf(state, KEY_PLAN);
+    pub(super) fn put_finished(&self, transaction: &mut Transaction, old: JournalPosition, new: JournalPosition) {
+        transaction.put(Family::State, KEY_CURSOR, new.to_key());
+        transaction.delete(Family::State, KEY_PLAN);
         // From the old cursor, not from the start: range tombstones that don't overlap keep sorted runs apart, so that
         // compaction moves files instead of merging them.
-        transaction.writes.delete_range_cf(opened.family(BATCHES)?, old.to_key(), new.to_key());
-        Ok(())
+        let entries = Change::DeleteRange(Family::Batches, old.to_key().to_vec(), new.to_key().to_vec());
+        transaction.changes.push(entries);
     }
-}
-
-fn open_database(directory: &Path, config: &JournalConfig) -> Result<DB, JournalError> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_max_total_wal_size(MAX_WAL_BYTES);
-    options.set_keep_log_file_num(4);
-    options.set_max_log_file_size(4 * 1024 * 1024);
-    // After a power cut the log ends in a torn record: recovery stops there, and nothing behind it was acknowledged.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    let families = [
-        ColumnFamilyDescriptor::new(BATCHES, batch_options(config)),
-        ColumnFamilyDescriptor::new(SPOOLS, spools::options()),
-        ColumnFamilyDescriptor::new(STATE, Options::default()),
-        ColumnFamilyDescriptor::new(RECENT_EVENTS, recent_events::options()),
-        ColumnFamilyDescriptor::new(DEAD_LETTERS, dead_letters::options()),
-    ];
-    DB::open_cf_descriptors(&options, directory, families)
-        .map_err(|source| JournalError::Open { directory: directory.to_owned(), source })
-}
-
-fn batch_options(config: &JournalConfig) -> Options {
-    let mut options = Options::default();
-    options.set_write_buffer_size(config.write_buffer.as_usize());
-    options.set_max_write_buffer_number(2);
-    options.set_compression_type(DBCompressionType::None);
-    options.set_enable_blob_files(true);
-    options.set_min_blob_size(MIN_BLOB_BYTES);
-    options.set_blob_file_size(BLOB_FILE_BYTES);
-    options.set_blob_compression_type(DBCompressionType::None);
-    options.set_enable_blob_gc(true);
-    options
 }
 
 impl std::fmt::Debug for Transaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transaction").field("writes", &self.writes.len()).finish()
+        f.debug_struct("Transaction").field("changes", &self.changes.len()).finish()
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("directory", &self.directory).finish_non_exhaustive()
     }
 }

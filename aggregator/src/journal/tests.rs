@@ -317,7 +317,7 @@ async fn a_damaged_entry_is_reported_and_those_around_it_are_read() {
     let mut value = store.entry(position).unwrap().unwrap().to_vec();
     *value.last_mut().unwrap() ^= 1;
     let mut transaction = Transaction::default();
-    store.put_entry(&mut transaction, position, &value).unwrap();
+    store.put_entry(&mut transaction, position, value);
     store.commit(transaction).unwrap();
 
     let read = opened.journal.read_from(JournalPosition::START, 10, u64::MAX).unwrap();

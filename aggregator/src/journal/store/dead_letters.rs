@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use picket_common::timestamp::Timestamp;
-use rocksdb::{DBCompressionType, Direction, IteratorMode, Options};
+use rocksdb::{DBCompressionType, Options};
 
 use super::super::JournalError;
 use super::super::dead_letter::{DeadLetter, DeadLetterTotals, NewDeadLetter};
-use super::{DEAD_LETTERS, STATE, Store, Transaction};
+use super::super::disk::{Family, Keys, Order, Walk};
+use super::{Store, Transaction};
 
 const HEADER: u8 = b'h';
 const BYTES: u8 = b'b';
@@ -51,38 +52,31 @@ impl Store {
     }
 
     pub(in super::super) fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, JournalError> {
-        let opened = self.opened()?;
-        let family = opened.family(DEAD_LETTERS)?;
         let mut letters = Vec::new();
-        let newest = key(HEADER, u64::MAX);
-        for found in opened.0.iterator_cf(family, IteratorMode::From(&newest, Direction::Reverse)) {
-            let (key, value) = found.map_err(|source| self.read_error(source))?;
-            if letters.len() >= limit || key.first() != Some(&HEADER) {
-                break;
+        let (oldest, newest) = (key(HEADER, 0), key(HEADER, u64::MAX));
+        let headers = Keys { first: &oldest, last: Some(&newest) };
+        self.walk(Family::DeadLetters, headers, Order::Descending, |_, value| {
+            if letters.len() >= limit {
+                return Ok(Walk::Enough);
             }
-            letters.push(decode(&value)?);
-        }
+            letters.push(decode(value)?);
+            Ok(Walk::On)
+        })?;
         letters.reverse();
         Ok(letters)
     }
 
     /// Oldest first, until `visit` says that it has seen enough.
     fn each_dead_letter(&self, visit: &mut dyn FnMut(&DeadLetter) -> bool) -> Result<(), JournalError> {
-        let opened = self.opened()?;
-        let family = opened.family(DEAD_LETTERS)?;
         let oldest = key(HEADER, 0);
-        for found in opened.0.iterator_cf(family, IteratorMode::From(&oldest, Direction::Forward)) {
-            let (_, value) = found.map_err(|source| self.read_error(source))?;
-            if !visit(&decode(&value)?) {
-                break;
-            }
-        }
-        Ok(())
+        self.walk(Family::DeadLetters, Keys { first: &oldest, last: None }, Order::Ascending, |_, value| {
+            Ok(if visit(&decode(value)?) { Walk::On } else { Walk::Enough })
+        })
     }
 
     pub(in super::super) fn dead_letter(&self, id: u64) -> Result<Option<(DeadLetter, Bytes)>, JournalError> {
-        let Some(header) = self.get(DEAD_LETTERS, &key(HEADER, id))? else { return Ok(None) };
-        let bytes = self.get(DEAD_LETTERS, &key(BYTES, id))?.unwrap_or_default();
+        let Some(header) = self.get(Family::DeadLetters, &key(HEADER, id))? else { return Ok(None) };
+        let bytes = self.get(Family::DeadLetters, &key(BYTES, id))?.unwrap_or_default();
         Ok(Some((decode(&header)?, Bytes::from(bytes))))
     }
 
@@ -95,9 +89,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<SetAside, JournalError> {
         let mut set_aside = SetAside { totals: self.dead_letter_totals()?, evicted: 0 };
-        let opened = self.opened()?;
-        let (family, state) = (opened.family(DEAD_LETTERS)?, opened.family(STATE)?);
-        let mut id = match self.get(STATE, KEY_NEXT)? {
+        let mut id = match self.get(Family::State, KEY_NEXT)? {
             Some(next) => next.try_into().map(u64::from_be_bytes).map_err(|_| DAMAGED)?,
             None => 1,
         };
@@ -105,14 +97,14 @@ impl Store {
         for letter in letters {
             let kept = if letter.bytes.len() as u64 > max_bytes { &[][..] } else { &letter.bytes };
             let header = DeadLetter::new(id, now, letter, kept);
-            transaction.writes.put_cf(family, key(HEADER, id), serde_json::to_vec(&header).map_err(|_| DAMAGED)?);
-            transaction.writes.put_cf(family, key(BYTES, id), kept);
+            transaction.put(Family::DeadLetters, key(HEADER, id), serde_json::to_vec(&header).map_err(|_| DAMAGED)?);
+            transaction.put(Family::DeadLetters, key(BYTES, id), kept);
             set_aside.totals.count += 1;
             set_aside.totals.bytes += header.bytes;
             new.push(header);
             id += 1;
         }
-        transaction.writes.put_cf(state, KEY_NEXT, id.to_be_bytes());
+        transaction.put(Family::State, KEY_NEXT, id.to_be_bytes());
         let mut oldest = Vec::new();
         let mut over = set_aside.totals.bytes.saturating_sub(max_bytes);
         if over > 0 {
@@ -128,7 +120,7 @@ impl Store {
             if set_aside.totals.bytes <= max_bytes {
                 break;
             }
-            self.put_deleted_dead_letter(transaction, id)?;
+            self.put_deleted_dead_letter(transaction, id);
             set_aside.totals.count -= 1;
             set_aside.totals.bytes -= bytes;
             set_aside.evicted += 1;
@@ -136,21 +128,14 @@ impl Store {
         Ok(set_aside)
     }
 
-    pub(in super::super) fn put_deleted_dead_letter(
-        &self,
-        transaction: &mut Transaction,
-        id: u64,
-    ) -> Result<(), JournalError> {
-        let opened = self.opened()?;
-        let family = opened.family(DEAD_LETTERS)?;
-        transaction.writes.delete_cf(family, key(HEADER, id));
-        transaction.writes.delete_cf(family, key(BYTES, id));
-        Ok(())
+    pub(in super::super) fn put_deleted_dead_letter(&self, transaction: &mut Transaction, id: u64) {
+        transaction.delete(Family::DeadLetters, key(HEADER, id));
+        transaction.delete(Family::DeadLetters, key(BYTES, id));
     }
 
     pub(in super::super) fn delete_dead_letter(&self, id: u64) -> Result<(), JournalError> {
         let mut transaction = Transaction::default();
-        self.put_deleted_dead_letter(&mut transaction, id)?;
+        self.put_deleted_dead_letter(&mut transaction, id);
         self.commit(transaction)
     }
 }

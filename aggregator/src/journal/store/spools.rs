@@ -11,13 +11,14 @@ use std::collections::BTreeSet;
 
 use picket_common::ids::{RelayId, SpoolId};
 use picket_common::wire::lineage::SessionBook;
-use rocksdb::{DBRawIterator, Direction, IteratorMode, Options, ReadOptions};
+use rocksdb::Options;
 use tracing::info;
 use uuid::Uuid;
 
+use super::super::disk::{Family, Keys, Order, Walk};
 use super::super::stored_ranges::{RangeChanges, RangesOnDisk, SpoolRanges};
 use super::super::{JournalError, format_one};
-use super::{SPOOLS, STATE, Store, Transaction};
+use super::{Store, Transaction};
 
 const RANGE: u8 = b'r';
 const RANGES_ABOVE_MARK: u8 = b'n';
@@ -54,31 +55,32 @@ pub(super) fn options() -> Options {
 
 impl RangesOnDisk for SpoolOnDisk<'_> {
     fn beginning_at(&self, first: u64) -> Result<Option<u64>, JournalError> {
-        let value = self.store.get(SPOOLS, &range_key(self.spool, first))?;
+        let value = self.store.get(Family::Spools, &range_key(self.spool, first))?;
         value.map(|value| number(&value)).transpose()
     }
 
     fn last_beginning_in(&self, after: u64, at_most: u64) -> Result<Option<(u64, u64)>, JournalError> {
-        let mut options = ReadOptions::default();
-        // Also keeps the iterator within the spool: `after` is at least 0, so no key of another one lies in between.
-        options.set_iterate_lower_bound(range_key(self.spool, after.saturating_add(1)));
-        let opened = self.store.opened()?;
-        let mut ranges: DBRawIterator<'_> = opened.0.raw_iterator_cf_opt(opened.family(SPOOLS)?, options);
-        ranges.seek_for_prev(range_key(self.spool, at_most));
-        let Some((key, value)) = ranges.item() else {
-            ranges.status().map_err(|source| self.store.read_error(source))?;
-            return Ok(None);
-        };
-        let first = key.get(SPOOL_KEY_BYTES..).ok_or(DAMAGED)?;
-        let (first, last) = (number(first)?, number(value)?);
-        if last < first {
-            return Err(DAMAGED);
+        // Within the spool: `after` is at least 0, so no key of another one lies in between.
+        let (first, last) = (range_key(self.spool, after.saturating_add(1)), range_key(self.spool, at_most));
+        let mut found = None;
+        self.store.walk(
+            Family::Spools,
+            Keys { first: &first, last: Some(&last) },
+            Order::Descending,
+            |key, value| {
+                let range = (number(key.get(SPOOL_KEY_BYTES..).ok_or(DAMAGED)?)?, number(value)?);
+                found = Some(range);
+                Ok(Walk::Enough)
+            },
+        )?;
+        match found {
+            Some((first, last)) if last < first => Err(DAMAGED),
+            found => Ok(found),
         }
-        Ok(Some((first, last)))
     }
 
     fn above_mark(&self) -> Result<u64, JournalError> {
-        let value = self.store.get(SPOOLS, &spool_key(RANGES_ABOVE_MARK, self.spool))?;
+        let value = self.store.get(Family::Spools, &spool_key(RANGES_ABOVE_MARK, self.spool))?;
         value.map_or(Ok(0), |value| number(&value))
     }
 }
@@ -100,24 +102,23 @@ impl Store {
         transaction: &mut Transaction,
         spool: SpoolId,
         changes: &RangeChanges<'_>,
-    ) -> Result<(), JournalError> {
-        let opened = self.opened()?;
-        let family = opened.family(SPOOLS)?;
+    ) {
         for (first, last) in changes.put {
-            transaction.writes.put_cf(family, range_key(spool, *first), last.to_be_bytes());
+            transaction.put(Family::Spools, range_key(spool, *first), last.to_be_bytes());
         }
         for first in changes.gone {
-            transaction.writes.delete_cf(family, range_key(spool, *first));
+            transaction.delete(Family::Spools, range_key(spool, *first));
         }
         if let Some(above_mark) = changes.above_mark {
-            transaction.writes.put_cf(family, spool_key(RANGES_ABOVE_MARK, spool), above_mark.to_be_bytes());
+            transaction.put(Family::Spools, spool_key(RANGES_ABOVE_MARK, spool), above_mark.to_be_bytes());
         }
-        Ok(())
     }
 
     /// The sessions of a spool; none yet for one that was never here.
     pub(in super::super) fn session_book(&self, spool: SpoolId) -> Result<SessionBook, JournalError> {
-        let Some(json) = self.get(SPOOLS, &spool_key(SESSIONS, spool))? else { return Ok(SessionBook::default()) };
+        let Some(json) = self.get(Family::Spools, &spool_key(SESSIONS, spool))? else {
+            return Ok(SessionBook::default());
+        };
         serde_json::from_slice(&json).map_err(|_| JournalError::State("sessions of a spool"))
     }
 
@@ -129,52 +130,44 @@ impl Store {
     ) -> Result<(), JournalError> {
         // Ids and numbers always serialise.
         let json = serde_json::to_vec(book).map_err(|_| JournalError::State("sessions of a spool"))?;
-        transaction.writes.put_cf(self.opened()?.family(SPOOLS)?, spool_key(SESSIONS, spool), json);
+        transaction.put(Family::Spools, spool_key(SESSIONS, spool), json);
         Ok(())
     }
 
     pub(in super::super) fn spool_owner(&self, spool: SpoolId) -> Result<Option<RelayId>, JournalError> {
-        let Some(bytes) = self.get(SPOOLS, &spool_key(OWNER, spool))? else { return Ok(None) };
+        let Some(bytes) = self.get(Family::Spools, &spool_key(OWNER, spool))? else { return Ok(None) };
         let text = std::str::from_utf8(&bytes).ok();
         text.and_then(|text| text.parse().ok()).map(Some).ok_or(JournalError::State("owner of a spool"))
     }
 
-    pub(in super::super) fn put_spool_owner(
-        &self,
-        transaction: &mut Transaction,
-        spool: SpoolId,
-        owner: RelayId,
-    ) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.opened()?.family(SPOOLS)?, spool_key(OWNER, spool), owner.to_string());
-        Ok(())
+    pub(in super::super) fn put_spool_owner(&self, transaction: &mut Transaction, spool: SpoolId, owner: RelayId) {
+        transaction.put(Family::Spools, spool_key(OWNER, spool), owner.to_string());
     }
 
     /// Puts the note that spools may have the form of format 1 beside what else the transaction writes.
-    pub(super) fn put_converting(&self, transaction: &mut Transaction) -> Result<(), JournalError> {
-        transaction.writes.put_cf(self.opened()?.family(STATE)?, KEY_CONVERTING, []);
-        Ok(())
+    pub(super) fn put_converting(&self, transaction: &mut Transaction) {
+        transaction.put(Family::State, KEY_CONVERTING, []);
     }
 
     /// Converts the spools that have the form of format 1, if there may be any.
     pub(super) fn finish_converting(&self) -> Result<(), JournalError> {
-        if self.get(STATE, KEY_CONVERTING)?.is_none() {
+        if self.get(Family::State, KEY_CONVERTING)?.is_none() {
             return Ok(());
         }
         let mut spools = 0_u64;
-        let from = [RANGE];
-        let opened = self.opened()?;
-        for found in opened.0.iterator_cf(opened.family(SPOOLS)?, IteratorMode::From(&from, Direction::Forward)) {
-            let (key, value) = found.map_err(|source| self.read_error(source))?;
+        // What is met is converted while the walk goes on: it sees the keys as they were when it began.
+        self.walk(Family::Spools, Keys { first: &[RANGE], last: None }, Order::Ascending, |key, value| {
             if key.first() != Some(&RANGE) {
-                break;
+                return Ok(Walk::Enough);
             }
             if key.len() == SPOOL_KEY_BYTES {
-                self.convert(&key, &value)?;
+                self.convert(key, value)?;
                 spools += 1;
             }
-        }
+            Ok(Walk::On)
+        })?;
         let mut transaction = Transaction::default();
-        transaction.writes.delete_cf(self.opened()?.family(STATE)?, KEY_CONVERTING);
+        transaction.delete(Family::State, KEY_CONVERTING);
         self.commit(transaction)?;
         info!(spools, "the journal was converted from format 1");
         Ok(())
@@ -186,8 +179,8 @@ impl Store {
         let above_mark = ranges.keys().filter(|first| **first > 1).count() as u64;
         let mut transaction = Transaction::default();
         let changes = RangeChanges { put: &ranges, gone: &BTreeSet::new(), above_mark: Some(above_mark) };
-        self.put_stored_ranges(&mut transaction, spool, &changes)?;
-        transaction.writes.delete_cf(self.opened()?.family(SPOOLS)?, key);
+        self.put_stored_ranges(&mut transaction, spool, &changes);
+        transaction.delete(Family::Spools, key);
         self.commit(transaction)
     }
 }
