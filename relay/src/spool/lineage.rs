@@ -30,9 +30,34 @@ pub struct FormerId {
     pub up_to: Sequence,
 }
 
+/// Single values that are on disk before a write of them returns; all of one write, or none of it.
+pub trait SpoolState {
+    /// A value.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if it can't be read.
+    fn state(&self, key: &[u8]) -> Result<Option<Vec<u8>>, SpoolError>;
+
+    /// Writes values, synced.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if they can't be written; the former ones then stay.
+    fn put_state(&self, entries: &[(&[u8], &[u8])]) -> Result<(), SpoolError>;
+}
+
+impl SpoolState for Store {
+    fn state(&self, key: &[u8]) -> Result<Option<Vec<u8>>, SpoolError> {
+        self.state(key)
+    }
+
+    fn put_state(&self, entries: &[(&[u8], &[u8])]) -> Result<(), SpoolError> {
+        self.put_state(entries)
+    }
+}
+
 /// Who the spool is and was.
-#[derive(Debug)]
-pub(super) struct Identity {
+#[derive(Debug, Clone)]
+pub struct Identity {
     current: SpoolId,
     /// Oldest first, `up_to` ascending, at most [`MAX_FORMER_SPOOLS`].
     former: Vec<FormerId>,
@@ -47,37 +72,134 @@ pub(super) struct Identity {
 
 /// What an opening found.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Opening {
+pub struct Opening {
     /// The last sequence once what was left growing is sealed. It may have been sealed, and sent, before: that is not synced.
-    pub(super) committed: Sequence,
+    pub committed: Sequence,
     /// The last sequence before.
-    pub(super) sealed_before: Sequence,
+    pub sealed_before: Sequence,
+}
+
+/// What becomes of an identity, and what is to be on disk before it does.
+#[derive(Debug)]
+pub struct Changed {
+    entries: Vec<(&'static [u8], Vec<u8>)>,
+    identity: Identity,
+}
+
+impl Changed {
+    /// Writes it down; then it is so.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if it can't be written; the identity then stays as it was.
+    pub fn write(self, state: &impl SpoolState) -> Result<Identity, SpoolError> {
+        let entries: Vec<_> = self.entries.iter().map(|(key, value)| (*key, value.as_slice())).collect();
+        state.put_state(&entries)?;
+        Ok(self.identity)
+    }
 }
 
 impl Identity {
     /// Reads what the state says; what can't be read counts as absent, and the next session says what follows from that.
-    pub(super) fn load(store: &Store, current: SpoolId, opening: Opening) -> Result<Self, SpoolError> {
-        let sealed_before_contact = read_contact(store, STATE_CONTACT, opening.committed)?;
-        let mark = read_contact(store, STATE_MARK, opening.sealed_before)?;
-        let former = store.state(STATE_FORMER)?.and_then(|json| serde_json::from_slice(&json).ok());
-        let last_session = store.state(STATE_SESSION)?.and_then(|json| serde_json::from_slice(&json).ok());
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] if the state fails.
+    pub fn load(state: &impl SpoolState, current: SpoolId, opening: Opening) -> Result<Self, SpoolError> {
+        let sealed_before_contact = read_contact(state, STATE_CONTACT, opening.committed)?;
+        let mark = read_contact(state, STATE_MARK, opening.sealed_before)?;
+        let former = state.state(STATE_FORMER)?.and_then(|json| serde_json::from_slice(&json).ok());
+        let last_session = state.state(STATE_SESSION)?.and_then(|json| serde_json::from_slice(&json).ok());
         let former = former.unwrap_or_default();
         Ok(Self { current, former, last_session, is_same_process: false, sealed_before_contact, mark })
     }
 
     /// The id of new batches.
-    pub(super) const fn current(&self) -> SpoolId {
+    #[must_use]
+    pub const fn current(&self) -> SpoolId {
         self.current
     }
 
     /// The id of the batch that begins at `first`.
-    pub(super) fn of(&self, first: Sequence) -> SpoolId {
+    #[must_use]
+    pub fn of(&self, first: Sequence) -> SpoolId {
         self.former.iter().find(|former| first <= former.up_to).map_or(self.current, |former| former.spool_id)
     }
 
+    /// The ids that batches from before a fork still have.
+    #[must_use]
+    pub fn former(&self) -> &[FormerId] {
+        &self.former
+    }
+
+    /// See [`Spool::lineage`].
+    #[must_use]
+    pub const fn lineage(&self) -> Lineage {
+        Lineage { last_session: self.last_session, is_same_process: self.is_same_process, mark: self.mark }
+    }
+
+    /// See [`Spool::sealed_before_contact`].
+    #[must_use]
+    pub const fn sealed_before_contact(&self) -> Sequence {
+        self.sealed_before_contact
+    }
+
     /// The first sequence that may have the current id.
-    fn begins_at(&self) -> Sequence {
+    #[must_use]
+    pub fn begins_at(&self) -> Sequence {
         self.former.last().map_or(Sequence::FIRST, |former| former.up_to.advanced_by(1))
+    }
+
+    /// The sequences that may have a former id; none if it is not one.
+    #[must_use]
+    pub fn range_of(&self, former: SpoolId) -> Option<(Sequence, Sequence)> {
+        let at = self.former.iter().position(|known| known.spool_id == former)?;
+        let from = self.former[..at].last().map_or(Sequence::FIRST, |before| before.up_to.advanced_by(1));
+        Some((from, self.former[at].up_to))
+    }
+
+    /// See [`Spool::note_session`].
+    ///
+    /// # Errors
+    /// [`SpoolError::Seal`] if a session can't be put down as text: a bug.
+    pub fn noting(&self, session: Option<SessionId>) -> Result<Changed, SpoolError> {
+        let contact = ANYTHING_MAY_BE_SENT.to_key().to_vec();
+        let mut entries = vec![(STATE_CONTACT, contact.clone()), (STATE_MARK, contact)];
+        let mut identity = self.clone();
+        if let Some(session) = session {
+            entries.push((STATE_SESSION, encoded(&session)?));
+            identity.last_session = Some(session);
+            identity.is_same_process = true;
+        }
+        Ok(Changed { entries, identity })
+    }
+
+    /// See [`Spool::fork`].
+    ///
+    /// # Errors
+    /// [`SpoolError::Seal`] if the ids can't be put down as text: a bug.
+    pub fn forking(&self, at: Sequence, id: SpoolId) -> Result<Changed, SpoolError> {
+        let former = self.former_after(at);
+        // No session is known under the new id, which an unreadable value says as well as none.
+        let entries = vec![
+            (STATE_SPOOL_ID, id.to_string().into_bytes()),
+            (STATE_FORMER, encoded(&former)?),
+            (STATE_SESSION, b"null".to_vec()),
+        ];
+        let identity = Self { current: id, former, last_session: None, is_same_process: false, ..self.clone() };
+        Ok(Changed { entries, identity })
+    }
+
+    /// Without a former id none of whose batches is left. None if it has to stay: without one in between, its batches would fall
+    /// to the one after it, so only the oldest goes.
+    ///
+    /// # Errors
+    /// [`SpoolError::Seal`] if the ids can't be put down as text: a bug.
+    pub fn forgetting(&self, former: SpoolId) -> Result<Option<Changed>, SpoolError> {
+        let [oldest, younger @ ..] = self.former.as_slice() else { return Ok(None) };
+        if oldest.spool_id != former {
+            return Ok(None);
+        }
+        let entries = vec![(STATE_FORMER, encoded(&younger)?)];
+        Ok(Some(Changed { entries, identity: Self { former: younger.to_vec(), ..self.clone() } }))
     }
 
     /// What the list of former ids becomes by a fork.
@@ -101,14 +223,13 @@ impl Spool {
     /// The ids that batches from before a fork still have.
     #[must_use]
     pub fn former_ids(&self) -> Vec<FormerId> {
-        lock(&self.shared.identity).former.clone()
+        lock(&self.shared.identity).former().to_vec()
     }
 
     /// What an aggregator is told, so that it can tell this spool from a copy.
     #[must_use]
     pub fn lineage(&self) -> Lineage {
-        let identity = lock(&self.shared.identity);
-        Lineage { last_session: identity.last_session, is_same_process: identity.is_same_process, mark: identity.mark }
+        lock(&self.shared.identity).lineage()
     }
 
     /// The last sequence that can have been sent before this process opened the spool: what was sealed when it was first
@@ -116,7 +237,7 @@ impl Spool {
     /// restarted; an aggregator that knows such sequences knows them from other records.
     #[must_use]
     pub fn sealed_before_contact(&self) -> Sequence {
-        lock(&self.shared.identity).sealed_before_contact
+        lock(&self.shared.identity).sealed_before_contact()
     }
 
     /// Notes that an aggregator was heard of, so that everything may be sent from now on, and the session that it offered;
@@ -125,17 +246,8 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Storage`] if it can't be written; then nothing may be sent in that session.
     pub fn note_session(&self, session: Option<SessionId>) -> Result<(), SpoolError> {
-        let json = session.map(|session| encoded(&session)).transpose()?;
-        let contact = ANYTHING_MAY_BE_SENT.to_key();
-        let mut entries = vec![(STATE_CONTACT, contact.as_slice()), (STATE_MARK, contact.as_slice())];
-        entries.extend(json.as_deref().map(|json| (STATE_SESSION, json)));
-        self.shared.store.put_state(&entries)?;
-        if session.is_some() {
-            let mut identity = lock(&self.shared.identity);
-            identity.last_session = session;
-            identity.is_same_process = true;
-        }
-        Ok(())
+        let changed = lock(&self.shared.identity).noting(session)?;
+        self.become_changed(changed)
     }
 
     /// Takes a new id for everything that begins after `at`, now and later; what begins before keeps the one it has. Synced. For
@@ -145,20 +257,17 @@ impl Spool {
     /// [`SpoolError::Storage`] if it can't be written; the old id then stays.
     pub fn fork(&self, at: Sequence, random: [u8; 16]) -> Result<SpoolId, SpoolError> {
         let id = SpoolId::from_random(random);
-        let former = lock(&self.shared.identity).former_after(at);
-        // No session is known under the new id, which an unreadable value says as well as none.
-        self.shared.store.put_state(&[
-            (STATE_SPOOL_ID, id.to_string().as_bytes()),
-            (STATE_FORMER, &encoded(&former)?),
-            (STATE_SESSION, b"null"),
-        ])?;
-        let mut identity = lock(&self.shared.identity);
-        identity.current = id;
-        identity.former = former;
-        identity.last_session = None;
-        identity.is_same_process = false;
+        let changed = lock(&self.shared.identity).forking(at, id)?;
+        self.become_changed(changed)?;
         self.shared.metrics.forks.inc();
         Ok(id)
+    }
+
+    /// Only the uplink changes the identity, one thing after the other.
+    fn become_changed(&self, changed: Changed) -> Result<(), SpoolError> {
+        let identity = changed.write(&self.shared.store)?;
+        *lock(&self.shared.identity) = identity;
+        Ok(())
     }
 
     /// The aggregator has everything of the current id up to `up_to`: deletes those batches, and says how many they were.
@@ -177,21 +286,11 @@ impl Spool {
     /// # Errors
     /// As [`Self::forget_stored`].
     pub fn forget_former(&self, spool_id: SpoolId, up_to: Sequence) -> Result<u64, SpoolError> {
-        let (from, last) = {
-            let identity = lock(&self.shared.identity);
-            let Some(at) = identity.former.iter().position(|former| former.spool_id == spool_id) else { return Ok(0) };
-            let from = identity.former[..at].last().map_or(Sequence::FIRST, |before| before.up_to.advanced_by(1));
-            (from, identity.former[at].up_to)
-        };
+        let Some((from, last)) = lock(&self.shared.identity).range_of(spool_id) else { return Ok(0) };
         let forgotten = self.forget(from, up_to.min(last))?;
         if self.shared.store.headers(from, last).next().is_none() {
-            // The oldest only: without one in between, its batches would fall to the one after it.
-            let mut former = self.former_ids();
-            if former.first().is_some_and(|oldest| oldest.spool_id == spool_id) {
-                former.remove(0);
-                self.shared.store.put_state(&[(STATE_FORMER, &encoded(&former)?)])?;
-                lock(&self.shared.identity).former = former;
-            }
+            let forgetting = lock(&self.shared.identity).forgetting(spool_id)?;
+            forgetting.map_or(Ok(()), |changed| self.become_changed(changed))?;
         }
         Ok(forgotten)
     }

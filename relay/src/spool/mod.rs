@@ -64,7 +64,7 @@ mod frame;
 mod frames;
 mod header;
 mod lanes;
-mod lineage;
+pub mod lineage;
 mod metrics;
 mod quarantine;
 mod reader;

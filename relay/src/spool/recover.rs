@@ -14,6 +14,7 @@ use super::error::SpoolError;
 use super::frame::Contents;
 use super::frames::sealed_header;
 use super::lanes::Lane;
+use super::lineage::SpoolState;
 use super::quarantine::SetAsideReason;
 use super::store::{
     OpenFrames, STATE_FORMAT, STATE_FRAMES, STATE_NEXT, STATE_SPOOL_ID, Store, Writing, spool_id_from_state,
@@ -94,12 +95,12 @@ fn seal_left_open(store: &Store, mut recovered: Recovered) -> Result<Recovered, 
 }
 
 /// What was sealed at the first opening since the last contact; this opening, if there was none in between.
-pub(super) fn read_contact(store: &Store, key: &[u8], committed: Sequence) -> Result<Sequence, SpoolError> {
-    let noted = store.state(key)?.and_then(|value| Sequence::from_key(&value));
+pub(super) fn read_contact(state: &impl SpoolState, key: &[u8], committed: Sequence) -> Result<Sequence, SpoolError> {
+    let noted = state.state(key)?.and_then(|value| Sequence::from_key(&value));
     if let Some(sealed) = noted.filter(|&sealed| sealed != ANYTHING_MAY_BE_SENT) {
         return Ok(sealed);
     }
-    store.put_state(&[(key, &committed.to_key())])?;
+    state.put_state(&[(key, &committed.to_key())])?;
     Ok(committed)
 }
 

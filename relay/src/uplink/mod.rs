@@ -36,6 +36,7 @@ mod place;
 mod preference;
 pub(crate) mod race;
 mod renewal;
+pub mod sending;
 mod session;
 mod status;
 
@@ -71,6 +72,7 @@ use error::LinkError;
 use memory::{MemoryFile, Remembered};
 use metrics::UplinkMetrics;
 use place::Place;
+use sending::Mismatch;
 use session::{Ended, Session, blocking};
 use status::StatusBoard;
 
@@ -369,15 +371,15 @@ impl Link {
 
     /// Gives the spool a new id where its old one can't be used any more.
     async fn mend(&self, error: &LinkError) {
-        let (at, reason) = match error {
-            LinkError::Forked { at } => (*at, "the data directory was copied or turned back; look for the other copy"),
-            LinkError::TurnedBack { known, .. } => (*known, "the end of the spool's log was lost"),
-            LinkError::SpoolOwned => (
-                Sequence::new(0),
+        let LinkError::Mismatch(mismatch) = error else { return };
+        let at = mismatch.fork_at();
+        let reason = match mismatch {
+            Mismatch::Forked { .. } => "the data directory was copied or turned back; look for the other copy",
+            Mismatch::TurnedBack { .. } => "the end of the spool's log was lost",
+            Mismatch::Owned => {
                 "the relay joined anew or the data directory was copied or turned back; what was sent and not yet acknowledged may be \
-                 stored twice",
-            ),
-            _ => return,
+                 stored twice"
+            }
         };
         // Not the source of jitter, which has an answer even when the system has none.
         let mut random = [0; 16];

@@ -11,15 +11,13 @@
 //!
 //! What it does not do: connect, or decide when to connect again ([`super`]).
 
-use picket_common::ids::{Sequence, SpoolId};
+use picket_common::ids::Sequence;
 use picket_common::quota::window::WindowUse;
 use picket_common::timestamp::Timestamp;
 use picket_common::transport::{Connection, ReceiveStream, SendStream};
 use picket_common::wire::control::{MAX_QUOTA_WINDOWS, RelayStatistics, Window};
-use picket_common::wire::lineage::SessionId;
 use picket_common::wire::{
-    BatchReply, FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, NackReason, PROTOCOL_VERSION, read_frame,
-    write_frame,
+    FrameError, FromAggregator, FromRelay, MAX_CONTROL_FRAME, PROTOCOL_VERSION, read_frame, write_frame,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -30,10 +28,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Link;
 use super::delivery::{Delivery, DeliveryError, deliver};
 use super::error::LinkError;
-use super::in_flight::InFlight;
 use super::metrics::BatchResult;
 use super::place::Place;
 use super::renewal::Renewal;
+use super::sending::{Heard, Mismatch, Reconciled, Sending, Sent, Settled, Stored, reconcile};
 use crate::spool::{ReadCursor, SealedBatch, SetAsideReason, SpoolError};
 
 /// Control messages read ahead; a configuration snapshot may be 16 MiB, so few.
@@ -63,7 +61,7 @@ pub(super) struct Session<'a> {
     /// Reads the control stream; owned by the session and ended with it.
     _reader: AbortOnDropHandle<()>,
     committed: watch::Receiver<Sequence>,
-    in_flight: InFlight,
+    sending: Sending,
     /// One task a batch in flight, as many as the window allows; owned by the session and ended with it.
     deliveries: JoinSet<Delivery>,
     /// What was read to be sent in this session.
@@ -79,7 +77,7 @@ impl<'a> Session<'a> {
         let begun = begun.unwrap_or(Err(LinkError::Timeout { waiting_to: "be welcomed", seconds: patience.as_secs() }));
         let (mut control, receive, window, stored) = begun.map_err(|error| error.or_cause(&connection))?;
         let session = stored.session;
-        reconcile(link, stored).await?;
+        forget_stored(link, stored).await?;
         if let Some(session) = session {
             // Only now that it is on disk: the aggregator takes it for proof.
             write_frame(&mut control, &FromRelay::Confirm { session }, MAX_CONTROL_FRAME).await?;
@@ -94,7 +92,7 @@ impl<'a> Session<'a> {
             messages,
             _reader: AbortOnDropHandle::new(tokio::spawn(read_messages(receive, sender))),
             committed: link.spool.subscribe(),
-            in_flight: InFlight::new(own, window),
+            sending: Sending::new(own, window),
             deliveries: JoinSet::new(),
             renewal: Renewal::new(link.identity.clone(), link.renewed_at(), Timestamp::now),
             cursor: ReadCursor::default(),
@@ -125,8 +123,8 @@ impl<'a> Session<'a> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.fill().await?;
-            let next_due = self.in_flight.next_due();
-            let has_room = self.in_flight.room().is_some();
+            let next_due = self.sending.next_due();
+            let has_room = self.sending.has_room();
             tokio::select! {
                 () = stop.cancelled() => {
                     self.drain().await?;
@@ -139,7 +137,7 @@ impl<'a> Session<'a> {
                     return Ok(Ended::Better(place));
                 }
                 message = self.messages.recv() => {
-                    if let Heard::End(ended) = self.hear(message.unwrap_or(Err(FrameError::Closed))?).await? {
+                    if let After::End(ended) = self.hear(message.unwrap_or(Err(FrameError::Closed))?).await? {
                         self.drain().await?;
                         return Ok(ended);
                     }
@@ -164,17 +162,13 @@ impl<'a> Session<'a> {
 
     /// Sends what may be sent: first what was put off and is due, then what is new.
     async fn fill(&mut self) -> Result<(), LinkError> {
-        while self.in_flight.room().is_some()
-            && let Some(postponed) = self.in_flight.take_due(Instant::now())
-        {
+        while let Some((first, attempt)) = self.sending.again(Instant::now()) {
             let spool = self.link.spool.clone();
-            if let Some(batch) = blocking(move || spool.read_one(postponed.first)).await? {
-                self.send(batch, postponed.attempt).await?;
+            if let Some(batch) = blocking(move || spool.read_one(first)).await? {
+                self.send(batch, attempt).await?;
             }
         }
-        while self.in_flight.takes_new()
-            && let Some(limit) = self.in_flight.room()
-        {
+        while let Some(limit) = self.sending.room_for_new() {
             let committed = *self.committed.borrow_and_update();
             if self.cursor.is_at(committed) {
                 break;
@@ -191,7 +185,8 @@ impl<'a> Session<'a> {
                 self.send(batch, 0).await?;
             }
         }
-        self.link.status.in_flight(self.in_flight.batches(), self.in_flight.bytes());
+        let (batches, bytes) = self.sending.in_flight();
+        self.link.status.in_flight(batches, bytes);
         Ok(())
     }
 
@@ -202,7 +197,7 @@ impl<'a> Session<'a> {
             .map_err(|_| LinkError::Timeout { waiting_to: "open a stream", seconds: patience.as_secs() })?
             .map_err(|error| LinkError::Dial(error.into()))?;
         self.link.note_sent(batch.header.last);
-        self.in_flight.sent(batch.header.payload_bytes);
+        self.sending.sent(batch.header.payload_bytes);
         self.link.metrics.payload_bytes.inc_by(batch.header.payload_bytes);
         self.deliveries.spawn(deliver(streams, batch, attempt, patience));
         Ok(())
@@ -211,14 +206,18 @@ impl<'a> Session<'a> {
     /// Acts on the answer to a batch.
     async fn settle(&mut self, delivery: Delivery) -> Result<(), LinkError> {
         let Delivery { first, last, bytes, attempt, took, answer } = delivery;
-        self.in_flight.answered(bytes);
+        let heard = match answer {
+            Ok(reply) => Heard::Reply(reply),
+            Err(DeliveryError::Timeout(patience)) => Heard::Silence(patience),
+            Err(error @ DeliveryError::Stream(_)) => {
+                tracing::debug!(%first, %last, %error, "a batch got no answer");
+                Heard::Nothing
+            }
+        };
+        let sent = Sent { first, last, bytes, attempt };
         let metrics = &self.link.metrics;
-        match answer {
-            Ok(BatchReply::Ack { first: acked_first, last: acked_last, duplicate }) => {
-                if (acked_first, acked_last) != (first, last) {
-                    let problem = format!("{acked_first}..={acked_last} was acknowledged for {first}..={last}");
-                    return Err(LinkError::Protocol(problem));
-                }
+        match self.sending.settle(&sent, heard, Instant::now(), (self.link.random)()) {
+            Settled::Delete { duplicate } => {
                 metrics.count(if duplicate { BatchResult::Duplicate } else { BatchResult::Acked });
                 metrics.ack_seconds.observe(took.as_secs_f64());
                 tracing::debug!(%first, %last, duplicate, "batch acknowledged");
@@ -227,35 +226,23 @@ impl<'a> Session<'a> {
                 self.link.note_progress();
                 self.link.status.acked(Timestamp::now());
             }
-            Ok(BatchReply::Nack { reason: NackReason::Retry | NackReason::Unknown, detail }) => {
+            Settled::PutOff { detail: Some(detail) } => {
                 tracing::debug!(%first, %last, attempt, detail, "the aggregator put a batch off");
                 metrics.count(BatchResult::Retry);
-                self.postpone(first, attempt);
             }
-            Ok(BatchReply::Nack { reason: NackReason::Corrupt, detail }) => {
-                self.set_aside(first, SetAsideReason::RefusedCorrupt, detail).await?;
-                // A tombstone took its place, which is sent as if the batch had been put off.
-                self.postpone(first, attempt);
+            Settled::PutOff { detail: None } => metrics.count(BatchResult::Lost),
+            Settled::SetAside { reason, detail } => self.set_aside(first, reason, detail).await?,
+            Settled::WrongBounds { first: acked_first, last: acked_last } => {
+                let problem = format!("{acked_first}..={acked_last} was acknowledged for {first}..={last}");
+                return Err(LinkError::Protocol(problem));
             }
-            Ok(BatchReply::Nack { reason: NackReason::Overlap, detail }) => {
-                self.set_aside(first, SetAsideReason::RefusedOverlap, detail).await?;
-            }
-            Err(DeliveryError::Timeout(patience)) => {
+            Settled::Silence(patience) => {
                 metrics.count(BatchResult::Lost);
                 let seconds = patience.as_secs();
                 return Err(LinkError::Timeout { waiting_to: "have a batch taken and answered", seconds });
             }
-            Err(error @ DeliveryError::Stream(_)) => {
-                tracing::debug!(%first, %last, %error, "a batch got no answer");
-                metrics.count(BatchResult::Lost);
-                self.postpone(first, attempt);
-            }
         }
         Ok(())
-    }
-
-    fn postpone(&mut self, first: Sequence, attempt: u32) {
-        self.in_flight.postpone(first, attempt, Instant::now(), (self.link.random)());
     }
 
     async fn set_aside(&self, first: Sequence, reason: SetAsideReason, detail: String) -> Result<(), LinkError> {
@@ -264,7 +251,7 @@ impl<'a> Session<'a> {
         blocking(move || spool.set_aside(first, reason, &detail)).await
     }
 
-    async fn hear(&mut self, message: FromAggregator) -> Result<Heard, LinkError> {
+    async fn hear(&mut self, message: FromAggregator) -> Result<After, LinkError> {
         match message {
             FromAggregator::ProjectConfigs(snapshot) => {
                 let revision = snapshot.revision;
@@ -273,15 +260,15 @@ impl<'a> Session<'a> {
                 blocking(move || projects.replace(snapshot)).await?;
                 tracing::info!(revision, projects = count, "project configuration received");
             }
-            FromAggregator::Window(window) => self.in_flight.set_window(window),
+            FromAggregator::Window(window) => self.sending.set_window(window),
             FromAggregator::Goodbye { reason } => {
                 tracing::info!(reason, "the aggregator said goodbye");
-                return Ok(Heard::End(Ended::Goodbye));
+                return Ok(After::End(Ended::Goodbye));
             }
             FromAggregator::Renewed { certificate_pem } => {
                 if self.renewal.answered(certificate_pem, (self.link.random)()).await {
                     self.link.note_renewal();
-                    return Ok(Heard::End(Ended::Renewed));
+                    return Ok(After::End(Ended::Renewed));
                 }
             }
             FromAggregator::Authorities { certificates_pem } => {
@@ -299,7 +286,7 @@ impl<'a> Session<'a> {
             FromAggregator::Aggregators { addresses } => self.link.learn_aggregators(addresses).await,
             FromAggregator::Unknown => tracing::debug!("message of a newer aggregator ignored"),
         }
-        Ok(Heard::Other)
+        Ok(After::Other)
     }
 
     /// Says whom the relay trusts.
@@ -354,7 +341,8 @@ impl<'a> Session<'a> {
     }
 }
 
-enum Heard {
+/// What follows from a message.
+enum After {
     /// The session is over once what is in flight is answered.
     End(Ended),
     Other,
@@ -401,7 +389,7 @@ async fn greet(link: &Link, connection: &Connection) -> Result<(SendStream, Rece
             };
             Ok((send, receive, window, stored))
         }
-        FromAggregator::Forked { at } => Err(LinkError::Forked { at }),
+        FromAggregator::Forked { at } => Err(Mismatch::Forked { at }.into()),
         other => Err(LinkError::Protocol(format!("expected a welcome, got {}", name_of(&other)))),
     }
 }
@@ -423,37 +411,21 @@ const fn name_of(message: &FromAggregator) -> &'static str {
 }
 
 /// Deletes what the aggregator has, unless that speaks of other records than ours (module docs).
-async fn reconcile(link: &Link, stored: Stored) -> Result<(), LinkError> {
-    let known = link.highest_sent();
-    let Stored { up_to, highest, former, session } = stored;
+async fn forget_stored(link: &Link, stored: Stored) -> Result<(), LinkError> {
+    let Reconciled { former, up_to, session } = reconcile(stored, link.highest_sent());
     let spool = link.spool.clone();
     let forgotten = blocking(move || {
         let of_former = former.into_iter().map(|(spool_id, up_to)| spool.forget_former(spool_id, up_to));
         let of_former: u64 = of_former.sum::<Result<_, _>>()?;
-        Ok(of_former + spool.forget_stored(up_to.min(known))?)
+        Ok(of_former + spool.forget_stored(up_to)?)
     });
     let forgotten = forgotten.await?;
     if forgotten > 0 {
         tracing::info!(batches = forgotten, stored_up_to = %up_to, "the aggregator has these batches already");
     }
-    if highest > known {
-        return Err(LinkError::TurnedBack { stored_up_to: highest, known });
-    }
+    let session = session?;
     let spool = link.spool.clone();
     blocking(move || spool.note_session(session)).await
-}
-
-/// What the aggregator has of this spool, and the session that it offers.
-#[derive(Debug, Clone)]
-struct Stored {
-    /// Everything up to here.
-    up_to: Sequence,
-    /// The highest of all.
-    highest: Sequence,
-    /// Of each former id everything up to here.
-    former: Vec<(SpoolId, Sequence)>,
-    /// None from an aggregator that knows nothing of sessions.
-    session: Option<SessionId>,
 }
 
 /// Reads the control stream until it ends; frames can't be read piecemeal, so this is a task of its own. When the
