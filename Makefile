@@ -8,12 +8,13 @@ BUILD := cargo build --workspace --bins
 BINARIES := $(CARGO_TARGET_DIR)/debug
 FAILPOINTS := picket-relay/failpoints,picket-aggregator/failpoints
 
-.PHONY: help run build test unit lint bench fuzz clean-run
+.PHONY: help run build test failpoint-binaries soak unit lint bench fuzz clean-run
 
 help:
 	@echo 'make run      build, start an aggregator and a relay on loopback, print DSN and address (Ctrl-C stops them)'
 	@echo 'make build    build both programs; they are in $(BINARIES)'
 	@echo 'make test     unit, end-to-end, SDK and fault tests'
+	@echo 'make soak     the fault proofs at full length: kills, power cuts, networks (SOAK_SECONDS=7200 at most; root for some)'
 	@echo 'make unit     the tests that need no SDK and no second process'
 	@echo 'make lint     formatting, clippy, documentation, dependency policy'
 	@echo 'make bench    what an event costs, and the relay against a bare HTTP server on this machine (release build)'
@@ -32,14 +33,26 @@ build:
 	@$(SETUP) build
 	$(BUILD)
 
-test:
+# Both programs with failpoints, beside those without.
+failpoint-binaries:
 	@$(SETUP) test
 	$(BUILD) --features $(FAILPOINTS)
 	@mkdir -p $(CARGO_TARGET_DIR)/failpoints
 	cp $(CARGO_TARGET_DIR)/debug/picket-relay $(CARGO_TARGET_DIR)/debug/picket-aggregator $(CARGO_TARGET_DIR)/failpoints/
+
+test: failpoint-binaries
 	cargo test --workspace --features $(FAILPOINTS) --test journal_failpoints
 	$(BUILD)
 	cargo test --workspace --no-fail-fast
+
+# The proofs of which `make test` runs a sample. One after the other, and all of them, whatever one says.
+SOAK := kill kill_places failpoints power_cut journal_power_cut journal_disk in_doubt bad_networks replay identity
+SOAK_SECONDS ?= 7200
+
+soak: failpoint-binaries
+	$(BUILD)
+	PICKET_SOAK=1 timeout --kill-after=30 $(SOAK_SECONDS) \
+		cargo test --workspace --no-fail-fast $(SOAK:%=--test %) -- --nocapture
 
 unit:
 	@$(SETUP) build

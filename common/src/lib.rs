@@ -11,6 +11,7 @@ pub mod config;
 pub mod dsn;
 pub mod envelope;
 pub mod error_text;
+pub mod failpoint;
 pub mod glob;
 pub mod http_server;
 pub mod identity;

@@ -94,6 +94,8 @@ struct ScrubArguments {
 
 fn main() -> ExitCode {
     keep_files_private();
+    // Nothing but in builds for fault tests.
+    picket_common::failpoint::set_up();
     if let Err(error) = forbid_core_dumps() {
         complain(&format_args!("core dumps can't be forbidden, they would hold unscrubbed events: {error}"));
     }

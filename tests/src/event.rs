@@ -5,6 +5,27 @@ use picket_common::ids::EventId;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::random::Random;
+
+/// Words of a verse: nothing that a scrubber or a normaliser has a reason to touch.
+const WORDS: [&str; 16] = [
+    "amber", "birch", "cloud", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "kelp", "larch", "maple",
+    "north", "ocean", "plume",
+];
+/// Words in a verse: some 200 bytes.
+const VERSE_WORDS: usize = 32;
+
+/// Text that follows from an event's id, and is in `extra.verse` of every [`TestEvent`]: what is stored must have it to the byte.
+#[must_use]
+pub fn verse(id: EventId) -> String {
+    let id = id.to_string();
+    // The whole id counts, in both halves.
+    let half = |digits: &str| u64::from_str_radix(digits, 16).unwrap_or_default();
+    let mut random = Random::from(half(&id[..16]) ^ half(&id[16..]).rotate_left(17));
+    let word = |_| WORDS[usize::try_from(random.below(WORDS.len() as u64)).unwrap_or_default()];
+    (0..VERSE_WORDS).map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// An event of a test's own making.
 #[derive(Debug, Clone)]
 pub struct TestEvent {
@@ -21,14 +42,15 @@ impl TestEvent {
     /// Never: 32 hexadecimal digits are an id.
     #[must_use]
     pub fn message(text: &str) -> Self {
-        let id = Uuid::new_v4().simple().to_string();
+        let id: EventId = Uuid::new_v4().simple().to_string().parse().expect("32 hexadecimal digits");
         let content = json!({
             "platform": "python",
             "level": "error",
             "logentry": { "formatted": text },
-            "tags": { "id": id },
+            "tags": { "id": id.to_string() },
+            "extra": { "verse": verse(id) },
         });
-        Self { id: id.parse().expect("32 hexadecimal digits"), content }
+        Self { id, content }
     }
 
     /// An exception with a few frames, about 2 KB: what makes up most of an installation's load. Equal groups make one issue.

@@ -21,6 +21,7 @@
 //! | `PICKET_FAILPOINT_BIN_DIR` | the same, built with failpoints; default `<target directory>/failpoints` |
 //! | `PICKET_CACHE_DIR` | where `packaging/setup.sh` put libchdb and the SDKs; default `~/.cache/picket` |
 //! | `PICKET_TEST_SEED` | seed of the random choices |
+//! | `PICKET_SOAK` | set: the whole of the fault tests, not a sample (`make soak`) |
 
 // The whole crate is test code: a broken assumption is a failed test, and the panic is its message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
@@ -42,6 +43,7 @@ pub mod ledger;
 pub mod load;
 pub mod loop_disk;
 pub mod observed;
+pub mod oracle;
 pub mod planted;
 pub mod port;
 pub mod postgres_server;
@@ -49,5 +51,6 @@ pub mod program;
 pub mod random;
 pub mod relay;
 pub mod sdk;
+pub mod soak;
 pub mod stored_events;
 pub mod wait;

@@ -233,6 +233,13 @@ impl Relay {
         self.program.as_ref().expect("the relay runs")
     }
 
+    /// How it ended by itself, if it has; it can be started anew then.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.program.as_mut()?.ended()?;
+        self.program = None;
+        Some(status)
+    }
+
     /// Waits until it has ended by itself, after a signal; how it did, and after how long.
     #[track_caller]
     pub fn wait_for_end(&mut self, within: Duration) -> (ExitStatus, Duration) {

@@ -8,6 +8,7 @@ use std::path::Path;
 use picket_common::ids::EventId;
 
 use crate::clickhouse_server::ClickHouseServer;
+use crate::event::verse;
 
 /// How often each event is in the embedded engine's data of a stopped aggregator.
 ///
@@ -25,7 +26,7 @@ pub fn stored_events(clickhouse: &Path) -> HashMap<EventId, u64> {
 /// How often each event is in the table `events` of a server.
 ///
 /// # Panics
-/// If the payloads are not those of the same events.
+/// If the payloads are not those of the same events, or one has not the text that its sender gave it.
 #[must_use]
 #[track_caller]
 pub fn stored_events_at(server: &ClickHouseServer, database: &str) -> HashMap<EventId, u64> {
@@ -44,5 +45,19 @@ pub fn stored_events_at(server: &ClickHouseServer, database: &str) -> HashMap<Ev
         events.len(),
         payloads.len(),
     );
+    assert_verses(server, database);
     events
+}
+
+/// What is stored of each event has, to the byte, the text that followed from its id when it was posted.
+#[track_caller]
+fn assert_verses(server: &ClickHouseServer, database: &str) {
+    let sql = format!(
+        "SELECT replaceAll(toString(event_id), '-', ''), JSONExtractString(json, 'extra', 'verse') \
+         FROM {database}.event_payloads"
+    );
+    for row in server.query(&sql) {
+        let id: EventId = row[0].parse().expect("an event id");
+        assert_eq!(row[1], verse(id), "the payload of {id} is not what was posted");
+    }
 }

@@ -8,8 +8,8 @@ use picket_tests::clickhouse_server::ClickHouseServer;
 use picket_tests::event::TestEvent;
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation, Project};
 use picket_tests::ledger::{Ledger, Outcome};
+use picket_tests::oracle::assert_exactly_once;
 use picket_tests::relay::Relay;
-use picket_tests::stored_events::stored_events;
 use picket_tests::wait::{eventually, holds};
 
 /// How long a client waits for an answer that must not come. An answer takes a few milliseconds.
@@ -26,13 +26,7 @@ fn check_all(mut installation: Installation, project: &Project, mut relay: Relay
     assert_eq!(Installation::ingest(project, &relay).post_noted(&marker, ledger), Outcome::Accepted);
     let api = installation.aggregator.api();
     api.wait_for_event(&project.slug, marker.id, ARRIVAL_PATIENCE);
-    relay.wait_until_drained(ARRIVAL_PATIENCE);
-    installation.aggregator.wait_until_processed(ARRIVAL_PATIENCE);
-    let counted = api.total_count();
-    installation.aggregator.stop();
-    let stored = stored_events(&installation.aggregator.clickhouse_data());
-    ledger.check(&stored);
-    assert_eq!(counted, stored.len() as u64, "the issues' counts together are the stored events");
+    assert_exactly_once(&mut installation.aggregator, &mut [&mut relay], ledger);
 }
 
 /// Goes red if the insert is not deduplicated. (ClickHouse knows an equal block also without the plan's token; what the token

@@ -11,9 +11,10 @@ use picket_tests::faulty_clickhouse::{Fault, FaultyClickHouse};
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation, Project};
 use picket_tests::ledger::{Ledger, Outcome};
 use picket_tests::load::Load;
+use picket_tests::oracle::assert_stored_once;
 use picket_tests::random::Random;
 use picket_tests::relay::Relay;
-use picket_tests::stored_events::stored_events_at;
+use picket_tests::soak::sample_or_whole;
 use picket_tests::wait::{eventually, holds};
 
 const PASSWORD: &str = "for these tests";
@@ -59,19 +60,12 @@ fn post_all(project: &Project, relay: &Relay, count: u32, ledger: &Ledger) {
 
 /// Every event is stored once, counted once in its issue, and accepted once in the books.
 fn assert_exactly_once(aggregator: &Aggregator, server: &ClickHouseServer, ledger: &Ledger) {
-    ledger.check(&stored_events_at(server, DATABASE));
-    let accepted = ledger.accepted() as u64;
-    assert_eq!(aggregator.api().total_count(), accepted, "the issues' counts");
-    let counted = server.query(&format!(
-        "SELECT sum(quantity) FROM {DATABASE}.outcomes WHERE outcome = 'accepted' AND category = 'error'"
-    ));
-    assert_eq!(counted, [[accepted.to_string()]], "the outcomes");
+    assert_stored_once(server, DATABASE, aggregator.api().total_count(), ledger);
 }
 
 #[test]
 fn inserts_in_doubt_lose_no_event_and_repeat_none() {
-    let is_soak = std::env::var_os("PICKET_SOAK").is_some();
-    let (wanted, patience) = if is_soak { (500, Duration::from_secs(1_800)) } else { (50, Duration::from_secs(150)) };
+    let (wanted, patience) = sample_or_whole((50, Duration::from_secs(150)), (500, Duration::from_secs(1_800)));
     let mut test = start();
     let ledger = Arc::new(Ledger::default());
     let load = Load::start(&[test.project.at(&test.relay)], 1, 50, &ledger);

@@ -14,8 +14,9 @@ use picket_tests::installation::{ARRIVAL_PATIENCE, Installation};
 use picket_tests::ledger::{Ledger, Outcome};
 use picket_tests::load::Load;
 use picket_tests::loop_disk::LoopDisk;
+use picket_tests::oracle::assert_exactly_once;
 use picket_tests::random::Random;
-use picket_tests::stored_events::stored_events;
+use picket_tests::soak::sample_or_whole;
 
 /// The embedded engine and the journal, with what they take beforehand.
 const DISK_MEBIBYTES: u64 = 1024;
@@ -24,7 +25,7 @@ const POSTS_PER_SECOND: u32 = 100;
 
 #[test]
 fn what_was_acknowledged_is_there_after_the_aggregators_power_was_cut() {
-    let cuts = if std::env::var_os("PICKET_SOAK").is_some() { 100 } else { 5 };
+    let cuts = sample_or_whole(20, 100);
     let mut random = Random::seeded();
     let directory = tempfile::tempdir().unwrap();
     let mut disk = match LoopDisk::create(directory.path(), "disk", DISK_MEBIBYTES) {
@@ -76,8 +77,7 @@ fn what_was_acknowledged_is_there_after_the_aggregators_power_was_cut() {
     let marker = TestEvent::message("marker");
     assert_eq!(Installation::ingest(&project, &relay).post_noted(&marker, &ledger), Outcome::Accepted);
     installation.aggregator.api().wait_for_event(&project.slug, marker.id, ARRIVAL_PATIENCE);
-    installation.aggregator.stop();
-    ledger.check(&stored_events(&installation.aggregator.clickhouse_data()));
+    assert_exactly_once(&mut installation.aggregator, &mut [&mut relay], &ledger);
     drop(installation);
     drop(disk);
 }

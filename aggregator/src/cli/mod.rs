@@ -278,9 +278,8 @@ enum TokenCommand {
 /// Runs the program and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Reads FAILPOINTS; only in builds for fault tests.
-    #[cfg(feature = "failpoints")]
-    let _scenario = fail::FailScenario::setup();
+    // Nothing but in builds for fault tests.
+    picket_common::failpoint::set_up();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use clickhouse::{Client, Row, RowOwned, RowWrite};
+use picket_common::failpoint::failpoint;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -40,6 +41,7 @@ impl EventsStore {
         let token = plan.to_string();
         for table in ["event_payloads", "events"] {
             self.insert_positions(&token, table, block, &all).await?;
+            failpoint("events::after_table");
         }
         self.insert_outcomes(&token, plan, block).await
     }

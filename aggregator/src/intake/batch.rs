@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use picket_common::failpoint::failpoint;
 use picket_common::transport::{ReceiveStream, SendStream};
 use picket_common::wire::{BatchHeader, BatchReply, FrameError, MAX_SMALL_FRAME, NackReason, read_frame, write_frame};
 use tokio::sync::{AcquireError, SemaphorePermit};
@@ -57,6 +58,7 @@ pub(super) async fn receive(
         return Ok(());
     }
     send.finish();
+    failpoint("intake::after_ack");
     // At shutdown the connection is closed after its batches: wait until the answer has arrived.
     send.arrived().await;
     Ok(())
@@ -98,6 +100,7 @@ async fn take(session: &Session, header: &BatchHeader, receive: &mut ReceiveStre
             return Some(BatchReply::Nack { reason: NackReason::Corrupt, detail });
         }
     };
+    failpoint("intake::before_journal");
     let appended = session.shared.intake.journal.append(header.clone(), payload).await;
     drop(reserved);
     Some(answer(session, header, appended))

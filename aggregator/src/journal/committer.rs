@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fail::fail_point;
+use picket_common::failpoint::failpoint;
 use picket_common::ids::SpoolId;
 use picket_common::wire::BatchHeader;
 use tokio::sync::mpsc::error::TrySendError;
@@ -234,7 +235,7 @@ fn commit_group(shared: &Shared, group: Vec<AppendRequest>) {
         shared.metrics.failed_commits.inc();
         error!(%error, batches = group.len(), "journal commit failed, relays keep their batches");
     }
-    fail_point!("journal::after_commit_before_ack");
+    failpoint("journal::after_commit_before_ack");
     for (request, verdict) in group.into_iter().zip(verdicts) {
         let answer = match &committed {
             Ok(()) => verdict,
@@ -313,6 +314,7 @@ impl<'a> Round<'a> {
         }
         self.shared.reserve(self.end);
         fail_point!("journal::before_commit", |_| Err(JournalError::Failpoint));
+        failpoint("journal::before_write");
         self.shared.store.commit(self.transaction)?;
         self.shared.publish(self.end, self.bytes);
         Ok(())

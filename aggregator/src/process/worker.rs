@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_common::failpoint::failpoint;
 use picket_common::project_config::ConfigSnapshot;
 use picket_common::timestamp::Timestamp;
 use prometheus_client::metrics::counter::Counter;
@@ -207,7 +208,9 @@ impl Worker {
             new.parts = Parts::begin(planned().map(|entry| entry.header.records()).sum());
         }
         let bytes = new.to_bytes();
+        failpoint("process::before_plan");
         self.blocking(move |journal| journal.put_plan(&bytes)).await?;
+        failpoint("process::after_plan_before_insert");
         self.carry_out(new, Insert::First).await
     }
 
@@ -330,7 +333,7 @@ impl Worker {
 
     /// Moves the cursor behind a plan that is inserted.
     async fn finish(&self, plan: &InsertPlan, ready: Ready, started: Instant) -> Result<(), ProcessError> {
-        fail::fail_point!("process::after_insert_before_cursor", |_| std::process::abort());
+        failpoint("process::after_insert_before_cursor");
         let Ready { block, events, dead_letters, unreadable_records, .. } = ready;
         let plan_end = plan.end();
         self.blocking(move |journal| {
@@ -338,6 +341,7 @@ impl Worker {
             journal.finish_plan_with(plan_end, &finished, Timestamp::now())
         })
         .await?;
+        failpoint("process::after_cursor");
         self.metrics.events.inc_by(block.events.len() as u64);
         self.metrics.unreadable_records.inc_by(unreadable_records);
         self.metrics.plan_seconds.observe(started.elapsed().as_secs_f64());

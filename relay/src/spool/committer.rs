@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use picket_common::failpoint::failpoint;
 use picket_common::outcome::OutcomeCount;
 use picket_common::record::Record;
 use picket_common::timestamp::Timestamp;
@@ -354,24 +355,3 @@ fn answer_failed(group: impl IntoIterator<Item = Append>, reason: &Arc<str>) {
 const COMMITS: (&str, &str) = ("spool::before_commit", "spool::after_commit");
 /// Failpoints around a write of headers or counts only.
 const SEALS: (&str, &str) = ("spool::before_seal", "spool::after_seal");
-
-/// A place where a fault test can end the process, as `kill -9` would: `FAILPOINTS=NAME=return`. Nothing in normal
-/// builds.
-#[cfg(feature = "failpoints")]
-fn failpoint(name: &'static str) {
-    fail::fail_point!(name, |_| std::process::abort());
-}
-
-#[cfg(not(feature = "failpoints"))]
-const fn failpoint(_name: &'static str) {}
-
-/// Reads `FAILPOINTS` once a process. The scenario is never taken down again.
-#[cfg(feature = "failpoints")]
-pub(super) fn set_failpoints_up() {
-    static SET_UP: std::sync::Once = std::sync::Once::new();
-    // Dropping the scenario would take the failpoints down.
-    SET_UP.call_once(|| std::mem::forget(fail::FailScenario::setup()));
-}
-
-#[cfg(not(feature = "failpoints"))]
-pub(super) const fn set_failpoints_up() {}

@@ -177,7 +177,6 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]: in use, unreadable, of an unknown format, damaged, or the thread can't be started.
     pub fn open(directory: &Path, config: &SpoolConfig, random: [u8; 16]) -> Result<(Self, Committer), SpoolError> {
-        committer::set_failpoints_up();
         make_directory(directory)?;
         let mut store = Store::open(directory)?;
         if !config.fsync {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use picket_common::failpoint::failpoint;
 use picket_common::ids::Sequence;
 use picket_common::transport::{ReceiveStream, SendStream};
 use picket_common::wire::{BatchReply, FrameError, MAX_SMALL_FRAME, read_frame, write_frame};
@@ -64,6 +65,7 @@ async fn exchange(
         Err(error) => return Err(error),
     }
     send.finish();
+    failpoint("uplink::after_send");
     let arrived = send.arrived();
     let reply = read_frame(&mut receive, MAX_SMALL_FRAME);
     tokio::pin!(reply);

@@ -11,6 +11,7 @@
 //!
 //! What it does not do: connect, or decide when to connect again ([`super`]).
 
+use picket_common::failpoint::failpoint;
 use picket_common::ids::Sequence;
 use picket_common::quota::window::WindowUse;
 use picket_common::timestamp::Timestamp;
@@ -196,6 +197,7 @@ impl<'a> Session<'a> {
         let streams = opened
             .map_err(|_| LinkError::Timeout { waiting_to: "open a stream", seconds: patience.as_secs() })?
             .map_err(|error| LinkError::Dial(error.into()))?;
+        failpoint("uplink::before_send");
         self.link.note_sent(batch.header.last);
         self.sending.sent(batch.header.payload_bytes);
         self.link.metrics.payload_bytes.inc_by(batch.header.payload_bytes);
@@ -222,7 +224,9 @@ impl<'a> Session<'a> {
                 metrics.ack_seconds.observe(took.as_secs_f64());
                 tracing::debug!(%first, %last, duplicate, "batch acknowledged");
                 let spool = self.link.spool.clone();
+                failpoint("uplink::acked_before_removal");
                 blocking(move || spool.acknowledge(first, last)).await?;
+                failpoint("uplink::after_removal");
                 self.link.note_progress();
                 self.link.status.acked(Timestamp::now());
             }
