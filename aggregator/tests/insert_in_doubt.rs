@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use picket_aggregator::events::EventsStore;
 use picket_aggregator::events::config::ClickHouseConfig;
-use picket_aggregator::events::insert::Block;
+use picket_aggregator::events::in_doubt::insert_in_doubt;
+use picket_aggregator::events::insert::{Block, insert};
 use picket_aggregator::events::row::{EventRow, OutcomeRow};
 use picket_common::timestamp::Timestamp;
 use uuid::Uuid;
@@ -71,37 +72,37 @@ async fn a_plan_in_doubt_ends_in_each_event_stored_and_counted_once() {
     let store = EventsStore::open(&ClickHouseConfig::default(), directory.path()).await.unwrap();
     let (plan, block) = (Uuid::from_u128(7), block());
 
-    store.insert(plan, &block).await.unwrap();
-    store.insert(plan, &block).await.unwrap();
+    insert(&store, plan, &block).await.unwrap();
+    insert(&store, plan, &block).await.unwrap();
     assert_stored_once(&store, "repeated under the same token").await;
 
-    store.insert_in_doubt(plan, &block, NOW).await.unwrap();
+    insert_in_doubt(&store, plan, &block, NOW).await.unwrap();
     assert_stored_once(&store, "in doubt, but nothing was missing").await;
 
     // What a kill between the token and the part leaves: the token is known, the rows are not there.
     for table in ["events", "event_payloads"] {
         delete_all(&store, table).await;
-        store.insert(plan, &block).await.unwrap();
+        insert(&store, plan, &block).await.unwrap();
         assert_eq!(count(&store, &format!("SELECT count() FROM {table}")).await, 0, "the token alone keeps rows out");
-        store.insert_in_doubt(plan, &block, NOW).await.unwrap();
+        insert_in_doubt(&store, plan, &block, NOW).await.unwrap();
         assert_stored_once(&store, &format!("{table} lost its rows")).await;
     }
 
     delete_all(&store, "outcomes").await;
-    store.insert_in_doubt(plan, &block, NOW).await.unwrap();
+    insert_in_doubt(&store, plan, &block, NOW).await.unwrap();
     assert_stored_once(&store, "the outcomes were lost").await;
-    store.insert_in_doubt(plan, &block, NOW).await.unwrap();
+    insert_in_doubt(&store, plan, &block, NOW).await.unwrap();
     assert_stored_once(&store, "the outcomes were added before").await;
 
     // What a kill between a part and the view's part leaves.
     delete_all(&store, "issue_hourly").await;
-    store.insert_in_doubt(plan, &block, NOW).await.unwrap();
+    insert_in_doubt(&store, plan, &block, NOW).await.unwrap();
     assert_stored_once(&store, "the counts were lost").await;
 
     // After the retention rows are meant to be gone, and counts of all time stay as they are.
     let later = NOW.plus(std::time::Duration::from_secs(91 * 24 * 3600));
     delete_all(&store, "events").await;
-    store.insert_in_doubt(plan, &block, later).await.unwrap();
+    insert_in_doubt(&store, plan, &block, later).await.unwrap();
     assert_eq!(count(&store, "SELECT count() FROM events").await, 0);
     assert_eq!(count(&store, "SELECT sum(count) FROM issue_hourly").await, 6);
 

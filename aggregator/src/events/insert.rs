@@ -7,13 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use clickhouse::{Client, Row, RowOwned, RowWrite};
 use picket_common::failpoint::failpoint;
-use serde::Serialize;
 use uuid::Uuid;
 
-use super::row::{EventRow, OutcomeRow, PayloadRow};
-use super::{EventsError, EventsStore, within};
+use super::EventsError;
+use super::row::{EventRow, OutcomeRow};
+use super::tables::{EventName, Tables};
 
 /// Rows of one plan. Order is part of the block, so it must be the same at each try.
 #[derive(Debug, Default)]
@@ -30,58 +29,51 @@ pub struct Block {
     pub made_in_hour: u32,
 }
 
-impl EventsStore {
-    /// Inserts a plan's block. May be repeated until it succeeds.
-    ///
-    /// # Errors
-    /// [`EventsError`]; some of the block may be stored then, and a repetition completes it.
-    pub async fn insert(&self, plan: Uuid, block: &Block) -> Result<(), EventsError> {
-        let all: Vec<_> = (0..block.events.len()).collect();
-        // The payload first: once an event is counted it can be opened.
-        let token = plan.to_string();
-        for table in ["event_payloads", "events"] {
-            self.insert_positions(&token, table, block, &all).await?;
-            failpoint("events::after_table");
-        }
-        self.insert_outcomes(&token, plan, block).await
+/// Inserts a plan's block. May be repeated until it succeeds.
+///
+/// # Errors
+/// [`EventsError`]; some of the block may be stored then, and a repetition completes it.
+pub async fn insert(tables: &impl Tables, plan: Uuid, block: &Block) -> Result<(), EventsError> {
+    let all: Vec<_> = (0..block.events.len()).collect();
+    // The payload first: once an event is counted it can be opened.
+    let token = plan.to_string();
+    for table in ["event_payloads", "events"] {
+        insert_positions(tables, &token, table, block, &all).await?;
+        failpoint("events::after_table");
     }
+    insert_outcomes(tables, &token, plan, block).await
+}
 
-    /// Inserts the block's outcomes and their stamp as one block under `token`: either all of it is there or nothing.
-    pub(super) async fn insert_outcomes(&self, token: &str, plan: Uuid, block: &Block) -> Result<(), EventsError> {
-        if block.outcomes.is_empty() {
-            return Ok(());
-        }
-        let client = self.with_token(token, "outcomes", "all");
-        let stamp = OutcomeRow::stamp(plan, block.made_in_hour);
-        let rows = block.outcomes.iter().chain([&stamp]);
-        within(self.insert_timeout, insert_rows(&client, "outcomes", rows)).await
+/// Inserts the block's outcomes and their stamp as one block under `token`: either all of it is there or nothing.
+pub(super) async fn insert_outcomes(
+    tables: &impl Tables,
+    token: &str,
+    plan: Uuid,
+    block: &Block,
+) -> Result<(), EventsError> {
+    if block.outcomes.is_empty() {
+        return Ok(());
     }
+    tables.insert_outcomes(format!("{token}/outcomes/all"), plan, block).await
+}
 
-    /// Inserts some of the block's events into one of the two tables, each partition as one block under `token`.
-    pub(super) async fn insert_positions(
-        &self,
-        token: &str,
-        table: &'static str,
-        block: &Block,
-        positions: &[usize],
-    ) -> Result<(), EventsError> {
-        for (partition, positions) in partitions(&block.events, positions) {
-            let client = self.with_token(token, table, &partition);
-            let insert = async {
-                if table == "event_payloads" {
-                    return insert_payloads(&client, block, &positions).await;
-                }
-                let rows = positions.iter().filter_map(|&position| block.events.get(position));
-                insert_rows(&client, table, rows).await
-            };
-            within(self.insert_timeout, insert).await?;
-        }
-        Ok(())
+/// Inserts some of the block's events into one of the two tables, each partition as one block under `token`.
+pub(super) async fn insert_positions(
+    tables: &impl Tables,
+    token: &str,
+    table: &'static str,
+    block: &Block,
+    positions: &[usize],
+) -> Result<(), EventsError> {
+    for (partition, positions) in partitions(&block.events, positions) {
+        tables.insert_rows(format!("{token}/{table}/{partition}"), table, block, &positions).await?;
     }
+    Ok(())
+}
 
-    fn with_token(&self, token: &str, table: &str, partition: &str) -> Client {
-        self.client.clone().with_setting("insert_deduplication_token", format!("{token}/{table}/{partition}"))
-    }
+/// What names the event at a position.
+pub(super) fn key_at(block: &Block, position: usize) -> EventName {
+    block.events.get(position).map(|event| (event.project_id, event.event_id)).unwrap_or_default()
 }
 
 /// Positions of the events by the partition they belong to, as the tables' `PARTITION BY` says: retention and week.
@@ -96,39 +88,6 @@ fn partitions(events: &[EventRow], positions: &[usize]) -> BTreeMap<String, Vec<
         partitions.entry(format!("{}-{week}", event.retention_days)).or_default().push(position);
     }
     partitions
-}
-
-async fn insert_rows<'a, T>(client: &Client, table: &str, rows: impl Iterator<Item = &'a T>) -> Result<(), EventsError>
-where
-    T: RowOwned + RowWrite + Row + Serialize + 'a,
-{
-    let mut insert = client.insert::<T>(table).await.map_err(EventsError::insert(table))?;
-    for row in rows {
-        insert.write(row).await.map_err(EventsError::insert(table))?;
-    }
-    insert.end().await.map_err(EventsError::insert(table))
-}
-
-async fn insert_payloads(client: &Client, block: &Block, positions: &[usize]) -> Result<(), EventsError> {
-    let failed = EventsError::insert("event_payloads");
-    let mut insert = client.insert::<PayloadRow<'_>>("event_payloads").await.map_err(&failed)?;
-    for &position in positions {
-        let (Some(event), Some(json)) = (block.events.get(position), block.payloads.get(position)) else {
-            continue;
-        };
-        let row = PayloadRow {
-            project_id: event.project_id,
-            issue_id: event.issue_id,
-            timestamp: event.timestamp,
-            event_id: event.event_id,
-            received_at: event.received_at,
-            retention_days: event.retention_days,
-            // Parsed as JSON before, so it is UTF-8.
-            json: std::str::from_utf8(json).unwrap_or_default(),
-        };
-        insert.write(&row).await.map_err(&failed)?;
-    }
-    insert.end().await.map_err(&failed)
 }
 
 #[cfg(test)]

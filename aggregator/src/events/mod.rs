@@ -5,11 +5,12 @@
 
 pub mod config;
 pub mod embedded;
-mod in_doubt;
+pub mod in_doubt;
 pub mod insert;
 mod migration;
 mod refusal;
 pub mod row;
+pub mod tables;
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;

@@ -146,29 +146,40 @@ async fn read_payload(header: &BatchHeader, receive: &mut ReceiveStream) -> Resu
 
 fn answer(session: &Session, header: &BatchHeader, appended: Result<Appended, AppendError>) -> BatchReply {
     let metrics = &session.shared.intake.metrics;
-    let ack = |duplicate| BatchReply::Ack { first: header.first, last: header.last, duplicate };
+    let reply = reply_to(header, &appended);
     match appended {
         Ok(Appended::Stored) => {
             metrics.batch(BatchResult::Stored);
             // The records of a tombstone will never come.
             metrics.records.inc_by(if header.is_tombstone { 0 } else { header.records() });
             metrics.payload_bytes.inc_by(header.payload_bytes);
-            ack(false)
         }
         Ok(Appended::Duplicate) => {
             metrics.batch(BatchResult::Duplicate);
             debug!(first = %header.first, last = %header.last, "batch was stored already");
-            ack(true)
         }
-        Err(error @ AppendError::Overlap) => {
+        Err(AppendError::Overlap) => {
             metrics.batch(BatchResult::Overlap);
             warn!(first = %header.first, last = %header.last, "batch overlaps stored ones: was the spool copied?");
-            BatchReply::Nack { reason: NackReason::Overlap, detail: error.to_string() }
         }
         Err(error) => {
             metrics.batch(BatchResult::Retry);
             warn!(first = %header.first, last = %header.last, %error, "batch not taken, the relay keeps it");
-            BatchReply::Nack { reason: NackReason::Retry, detail: error.to_string() }
         }
+    }
+    reply
+}
+
+/// What the relay is told of a batch, once the journal has said what became of it.
+#[must_use]
+pub fn reply_to(header: &BatchHeader, appended: &Result<Appended, AppendError>) -> BatchReply {
+    let nack = |reason, error: &AppendError| BatchReply::Nack { reason, detail: error.to_string() };
+    match appended {
+        Ok(stored) => {
+            let duplicate = *stored == Appended::Duplicate;
+            BatchReply::Ack { first: header.first, last: header.last, duplicate }
+        }
+        Err(error @ AppendError::Overlap) => nack(NackReason::Overlap, error),
+        Err(error) => nack(NackReason::Retry, error),
     }
 }

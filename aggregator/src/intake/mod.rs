@@ -58,6 +58,7 @@ use crate::fleet::{AuthorityError, Fleet, LinkTls};
 use crate::journal::Journal;
 use crate::quota::QuotaAuthority;
 
+pub use batch::reply_to;
 pub use config::LinkConfig;
 pub use live::{LiveRelay, LiveRelays};
 pub use metrics::IntakeMetrics;

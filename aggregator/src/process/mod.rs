@@ -26,9 +26,10 @@ mod parts;
 mod pipeline;
 mod plan;
 mod row;
+pub mod surroundings;
 mod symbolicate;
 mod worker;
 
 pub use face::{culprit, level, main_exception, message};
 pub use plan::InsertPlan;
-pub use worker::{ProcessError, ProcessMetrics, Refusals, Worker};
+pub use worker::{Pending, ProcessError, ProcessMetrics, Refusals, Worker};

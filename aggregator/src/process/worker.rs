@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use picket_common::failpoint::failpoint;
 use picket_common::project_config::ConfigSnapshot;
-use picket_common::timestamp::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -13,16 +12,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
-use uuid::Uuid;
 
 use super::config::ProcessConfig;
 use super::parts::{Cut, Parts};
 use super::pipeline;
 use super::plan::{self, InsertPlan};
+use super::surroundings::{Installed, Surroundings};
 use crate::database::DatabaseError;
-use crate::events::insert::Block;
-use crate::events::{EventsError, EventsStore};
-use crate::issues::Issues;
+use crate::events::EventsError;
+use crate::events::in_doubt::{finish_in_doubt, insert_in_doubt, insert_part};
+use crate::events::insert::{Block, insert};
 use crate::journal::{
     CorruptEntry, EventKey, Finished, Journal, JournalEntry, JournalError, JournalRead, NewDeadLetter,
 };
@@ -92,13 +91,11 @@ impl ProcessMetrics {
 
 /// Carries plans out until it is told to stop.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<S = Installed> {
     /// Where batches come from.
     pub journal: Journal,
-    /// Where events go.
-    pub events: Arc<EventsStore>,
-    /// Which issue a hash leads to.
-    pub issues: Issues,
+    /// Where events go, and whatever else it works with.
+    pub surroundings: S,
     /// Which projects exist and how long they keep events.
     pub projects: watch::Receiver<Arc<ConfigSnapshot>>,
     /// Limits.
@@ -134,6 +131,15 @@ struct Ready {
     unreadable_records: u64,
 }
 
+/// Whether there was a pending plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pending {
+    /// There was none.
+    None,
+    /// It is carried out.
+    Finished,
+}
+
 /// Whether a plan's insert may have been tried before.
 #[derive(Debug, Clone, Copy)]
 enum Insert {
@@ -141,7 +147,7 @@ enum Insert {
     InDoubt,
 }
 
-impl Worker {
+impl<S: Surroundings> Worker<S> {
     /// Runs until `stop`. A plan under way is finished first, if it ends within seconds; the rest stays in the journal.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut end = self.journal.subscribe();
@@ -177,10 +183,8 @@ impl Worker {
         end: &mut watch::Receiver<crate::journal::JournalPosition>,
         stop: &CancellationToken,
     ) -> Result<(), ProcessError> {
-        if let Some(pending) = self.blocking(|journal| journal.plan()).await? {
-            let pending = InsertPlan::from_bytes(&pending)?;
-            info!(plan = %pending.id, "carrying out the plan that was pending");
-            return self.carry_out(pending, Insert::InDoubt).await;
+        if self.finish_pending().await? == Pending::Finished {
+            return Ok(());
         }
         if self.journal.cursor() >= *end.borrow_and_update() {
             tokio::select! {
@@ -189,6 +193,26 @@ impl Worker {
             }
         }
         let read = self.gather(end, stop).await?;
+        self.process(read).await
+    }
+
+    /// Carries out the plan that is pending, if there is one: it may have got anywhere before.
+    ///
+    /// # Errors
+    /// [`ProcessError`]; the plan is pending still.
+    pub async fn finish_pending(&mut self) -> Result<Pending, ProcessError> {
+        let Some(pending) = self.blocking(|journal| journal.plan()).await? else { return Ok(Pending::None) };
+        let pending = InsertPlan::from_bytes(&pending)?;
+        info!(plan = %pending.id, "carrying out the plan that was pending");
+        self.carry_out(pending, Insert::InDoubt).await?;
+        Ok(Pending::Finished)
+    }
+
+    /// Plans some of what was read from the cursor on, and carries that out. No plan may be pending.
+    ///
+    /// # Errors
+    /// [`ProcessError`]; a plan may be pending then.
+    pub async fn process(&mut self, read: JournalRead) -> Result<(), ProcessError> {
         let plan_end = match plan::end_of(&read.entries, &self.config) {
             Some(plan_end) => plan_end,
             // Nothing but damaged entries: a plan too, which counts what is lost and steps over them.
@@ -201,7 +225,13 @@ impl Worker {
             }
         };
         let projects = Arc::clone(&self.projects.borrow());
-        let mut new = InsertPlan::new(Uuid::new_v4(), self.journal.cursor(), plan_end, &projects, Timestamp::now());
+        let mut new = InsertPlan::new(
+            self.surroundings.new_plan_id(),
+            self.journal.cursor(),
+            plan_end,
+            &projects,
+            self.surroundings.now(),
+        );
         let planned = || read.entries.iter().filter(|entry| entry.position < plan_end);
         if planned().any(|entry| entry.is_replay) {
             // Rows of a dead letter may be stored in one table and not in the other: a part asks before it inserts.
@@ -222,7 +252,7 @@ impl Worker {
     ) -> Result<JournalRead, ProcessError> {
         let deadline = Instant::now() + self.config.linger.get();
         loop {
-            let read = self.read(MAX_PLAN_ENTRIES).await?;
+            let read = self.read().await?;
             let is_full = read.entries.len() >= MAX_PLAN_ENTRIES || plan::is_full(&read.entries, &self.config);
             if is_full || stop.is_cancelled() {
                 return Ok(read);
@@ -238,10 +268,14 @@ impl Worker {
         }
     }
 
-    async fn read(&self, max_entries: usize) -> Result<JournalRead, ProcessError> {
+    /// Reads what waits, as much as a plan may hold.
+    ///
+    /// # Errors
+    /// [`ProcessError::Journal`].
+    pub async fn read(&self) -> Result<JournalRead, ProcessError> {
         // Compressed bytes are fewer than raw ones, so this reads at least as much as a plan may hold and no more.
         let max_bytes = self.config.max_insert_bytes.as_u64();
-        self.blocking(move |journal| journal.read_from(journal.cursor(), max_entries, max_bytes)).await
+        self.blocking(move |journal| journal.read_from(journal.cursor(), MAX_PLAN_ENTRIES, max_bytes)).await
     }
 
     /// Carries a plan out from its entries to the cursor. The same plan gives the same block each time.
@@ -264,7 +298,7 @@ impl Worker {
         let (entries, damaged) = self.entries_of(plan).await?;
         let records = entries.iter().map(|entry| entry.header.records()).sum();
         let (threads, parts) = (self.threads(), plan.parts.clone());
-        let mut prepared = tokio::task::spawn_blocking(move || pipeline::prepare(&entries, &parts, threads)).await?;
+        let mut prepared = self.surroundings.blocking(move || pipeline::prepare(&entries, &parts, threads)).await?;
         let damaged_records = damaged.iter().map(|entry| entry.records).sum();
         prepared.dead_letters.extend(damaged.into_iter().map(pipeline::damaged));
         pipeline::count_lost(&mut prepared, damaged_records, plan);
@@ -279,29 +313,30 @@ impl Worker {
         }
         let unreadable_records = prepared.unreadable_records;
         let dead_letters = std::mem::take(&mut prepared.dead_letters);
-        let issues = self.issues.assign(&prepared.claims()).await?;
+        let issues = self.surroundings.assign(&prepared.claims()).await?;
         let block = pipeline::block(prepared, &issues, plan);
         Ok(Ready { block, records, events, dead_letters, unreadable_records })
     }
 
     /// Inserts the block: as a whole, or the parts that are open.
-    async fn insert(&mut self, plan: &mut InsertPlan, block: &Block, insert: Insert) -> Result<(), ProcessError> {
+    async fn insert(&mut self, plan: &mut InsertPlan, block: &Block, tried: Insert) -> Result<(), ProcessError> {
+        let (tables, now) = (self.surroundings.tables(), self.surroundings.now());
         if plan.parts.is_empty() {
-            match insert {
-                Insert::First => self.events.insert(plan.id, block).await?,
-                Insert::InDoubt => self.events.insert_in_doubt(plan.id, block, Timestamp::now()).await?,
+            match tried {
+                Insert::First => insert(tables, plan.id, block).await?,
+                Insert::InDoubt => insert_in_doubt(tables, plan.id, block, now).await?,
             }
             self.refusals = Refusals::default();
             return Ok(());
         }
         while let Some(part) = plan.parts.first_open() {
-            let inserted = self.events.insert_part(plan.id, part.first..part.end, block, Timestamp::now()).await?;
+            let inserted = insert_part(tables, plan.id, part.first..part.end, block, now).await?;
             if inserted > 0 {
                 self.refusals = Refusals::default();
             }
             plan.parts.stored();
         }
-        Ok(self.events.finish_in_doubt(plan.id, block, Timestamp::now()).await?)
+        Ok(finish_in_doubt(tables, plan.id, block, now).await?)
     }
 
     /// Takes note of a refusal that is the data's fault: tries again a few times, then cuts the plan in parts, and sets aside what
@@ -335,10 +370,10 @@ impl Worker {
     async fn finish(&self, plan: &InsertPlan, ready: Ready, started: Instant) -> Result<(), ProcessError> {
         failpoint("process::after_insert_before_cursor");
         let Ready { block, events, dead_letters, unreadable_records, .. } = ready;
-        let plan_end = plan.end();
+        let (plan_end, now) = (plan.end(), self.surroundings.now());
         self.blocking(move |journal| {
             let finished = Finished { events: &events, dead_letters: &dead_letters };
-            journal.finish_plan_with(plan_end, &finished, Timestamp::now())
+            journal.finish_plan_with(plan_end, &finished, now)
         })
         .await?;
         failpoint("process::after_cursor");
@@ -373,7 +408,7 @@ impl Worker {
         work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, ProcessError> {
         let journal = self.journal.clone();
-        Ok(tokio::task::spawn_blocking(move || work(&journal)).await??)
+        Ok(self.surroundings.blocking(move || work(&journal)).await??)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::config::AggregatorConfig;
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
 use crate::issues::Issues;
 use crate::metrics;
+use crate::process::surroundings::Installed;
 use crate::process::{ProcessMetrics, Refusals, Worker};
 use crate::query::Query;
 use crate::quota::QuotaAuthority;
@@ -170,8 +171,7 @@ fn intake(
 fn worker(config: &AggregatorConfig, stores: &Stores, prometheus: &mut Prometheus) -> Worker {
     Worker {
         journal: stores.journal.clone(),
-        events: Arc::clone(&stores.events),
-        issues: Issues::new(&stores.registry.database),
+        surroundings: Installed { events: Arc::clone(&stores.events), issues: Issues::new(&stores.registry.database) },
         projects: stores.registry.projects.watch(),
         config: config.process.clone(),
         metrics: ProcessMetrics::register(prometheus),
