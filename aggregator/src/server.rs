@@ -47,11 +47,13 @@ const CLOSING_SHARE: u32 = 4;
 /// are logged and retried.
 pub async fn serve(source: ConfigSource) -> anyhow::Result<()> {
     let mut stop_signal = StopSignal::install()?;
+    // Before the stores are opened, which may take seconds: without a handler the signal would end the process.
+    let hangup = signal(SignalKind::hangup()).context("can't install a signal handler")?;
     let config = Arc::new(source.config.clone());
     let started_at = Timestamp::now();
     let directory = DataDir::new(&config.data_dir).lock_initialised()?;
     let stores = Stores::open(&directory, &config, started_at).await?;
-    let listeners = Listeners::bind(&config, &directory).await?;
+    let listeners = Listeners::bind(&config, &directory, hangup).await?;
     let tasks = Tasks::start(source, &stores, listeners, started_at)?;
     info!(listen = %config.listen, public_url = %config.public_url, link = %config.link_listen, "serving");
 
@@ -130,7 +132,7 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &AggregatorConfig, directory: &LockedDataDir) -> anyhow::Result<Self> {
+    async fn bind(config: &AggregatorConfig, directory: &LockedDataDir, hangup: Signal) -> anyhow::Result<Self> {
         let listen = async |address: std::net::SocketAddr, key: &str| {
             TcpListener::bind(address).await.with_context(|| format!("can't listen on {address} ({key})"))
         };
@@ -139,7 +141,7 @@ impl Listeners {
             pages: listen(config.listen, "listen").await?,
             metrics: listen(config.admin_listen, "admin_listen").await?,
             commands: socket::bind(&path).with_context(|| format!("can't listen on {}", path.display()))?,
-            hangup: signal(SignalKind::hangup()).context("can't install a signal handler")?,
+            hangup,
         })
     }
 }

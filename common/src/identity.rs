@@ -44,6 +44,14 @@ pub enum IdentityError {
     /// A certificate of this authority that names no relay.
     #[error("the certificate names no relay")]
     NoRelayName,
+    /// A certificate that belongs to another relay than the description beside it.
+    #[error("the certificate names relay {named}, the description beside it {described}")]
+    OtherRelay {
+        /// Who is described.
+        described: RelayId,
+        /// Whom the certificate names.
+        named: RelayId,
+    },
 }
 
 /// SHA-256 of a certificate's public key (its DER `SubjectPublicKeyInfo`).

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use picket_common::identity::{
     Fingerprint, IdentityError, Validity, certificate_from_pem, certificates_from_pem, check_issuer, key_from_pem,
-    link_client_config,
+    link_client_config, relay_id_of,
 };
 use picket_common::ids::RelayId;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -194,6 +194,10 @@ pub(crate) fn identity_of(
     authorities: &str,
 ) -> Result<RelayIdentity, IdentityError> {
     let (authorities, certificate) = (certificates_from_pem(authorities)?, certificate_from_pem(certificate)?);
+    let named = relay_id_of(&certificate)?;
+    if named != relay.relay_id {
+        return Err(IdentityError::OtherRelay { described: relay.relay_id, named });
+    }
     RelayIdentity::new(relay, authorities, certificate, key_from_pem(key)?)
 }
 
@@ -288,6 +292,34 @@ mod tests {
     fn files(data_dir: &Path) -> std::collections::BTreeMap<std::ffi::OsString, Vec<u8>> {
         let entries = std::fs::read_dir(identity_directory(data_dir)).unwrap().map(Result::unwrap);
         entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+    }
+
+    #[test]
+    fn the_systemd_unit_waits_for_a_file_that_joining_writes_and_no_renewal_removes() {
+        let unit = include_str!("../../systemd/picket-relay.service");
+        let condition = unit.lines().find_map(|line| line.strip_prefix("ConditionPathExists=")).unwrap();
+        let in_data_dir = condition.strip_prefix("/var/lib/picket-relay/").unwrap();
+        let (authority, data_dir) = (Authority::new(), tempfile::tempdir().unwrap());
+        store(data_dir.path(), &authority);
+        assert!(data_dir.path().join(in_data_dir).exists(), "{condition}");
+        let next = KeyRequest::generate().unwrap();
+        store_credential(data_dir.path(), &next.key_pem(), &authority.certify(next.csr_pem(), relay_id())).unwrap();
+        assert!(data_dir.path().join(in_data_dir).exists(), "{condition}");
+    }
+
+    #[test]
+    fn a_certificate_beside_another_relays_description_is_no_identity() {
+        let (authority, data_dir) = (Authority::new(), tempfile::tempdir().unwrap());
+        store(data_dir.path(), &authority);
+        let next = KeyRequest::generate().unwrap();
+        let stranger = RelayId::from_random([9; 16]);
+        store_credential(data_dir.path(), &next.key_pem(), &authority.certify(next.csr_pem(), stranger)).unwrap();
+        let loaded = load_identity(data_dir.path());
+        assert!(
+            matches!(loaded, Err(LoadIdentityError::Tls { source: IdentityError::OtherRelay { named, .. }, .. })
+            if named == stranger),
+            "{loaded:?}"
+        );
     }
 
     #[test]

@@ -19,7 +19,9 @@ use picket_common::wire::control::MAX_AUTHORITIES;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::identity_store::{RelayIdentity, identity_directory, store_authorities, store_credential};
+use crate::identity_store::{
+    RelayDescription, RelayIdentity, identity_directory, load_description, store_authorities, store_credential,
+};
 use crate::key_request::KeyRequest;
 
 /// Why a certificate that the aggregator sent was not taken; the former identity stays.
@@ -31,6 +33,14 @@ pub(crate) enum AdoptError {
     /// It is another relay's.
     #[error("the certificate names relay {0}, which is another one")]
     OtherRelay(RelayId),
+    /// The directory holds another relay's identity, which must not be mixed with this one's.
+    #[error("{directory} holds the identity of another relay, {found}, by now: restart this one to be that")]
+    Replaced {
+        /// The directory.
+        directory: PathBuf,
+        /// Whose identity it holds.
+        found: RelayId,
+    },
     /// More authorities than an installation has.
     #[error("{0} authorities are more than {MAX_AUTHORITIES}")]
     ManyAuthorities(usize),
@@ -91,6 +101,7 @@ impl LiveIdentity {
                 return Err(AdoptError::ManyAuthorities(authorities.len()));
             }
             let next = this.current().trusting(authorities)?;
+            this.check_directory()?;
             store_authorities(&this.data_dir, &certificates_pem).map_err(|source| this.store_error(source))?;
             this.current.store(Arc::new(next));
             Ok(())
@@ -121,10 +132,21 @@ impl LiveIdentity {
         let authorities = former.authorities.clone();
         // Also fails where the certificate is for another key.
         let next = RelayIdentity::new(former.relay.clone(), authorities, certificate, key_from_pem(&key_pem)?)?;
+        self.check_directory()?;
         store_credential(&self.data_dir, &key_pem, certificate_pem).map_err(|source| self.store_error(source))?;
         self.current.store(Arc::new(next));
         self.show();
         Ok(())
+    }
+
+    /// Fails where `picket-relay join` has put another identity into the directory while this relay runs.
+    fn check_directory(&self) -> Result<(), AdoptError> {
+        // Without a description there is no identity that could be mixed.
+        let Ok(RelayDescription { relay_id: found, .. }) = load_description(&self.data_dir) else { return Ok(()) };
+        if found == self.current().relay.relay_id {
+            return Ok(());
+        }
+        Err(AdoptError::Replaced { directory: identity_directory(&self.data_dir), found })
     }
 
     fn store_error(&self, source: std::io::Error) -> AdoptError {
@@ -159,6 +181,19 @@ mod tests {
         let other_authority = Authority::new().certify(key.csr_pem(), relay_id);
         assert!(matches!(live.adopt(key, other_authority).await, Err(AdoptError::Unusable(_))));
         assert!(matches!(live.adopt(request(), "none".to_owned()).await, Err(AdoptError::Unusable(_))));
+        // `picket-relay join --force` was called meanwhile.
+        let other = RelayDescription { relay_id: stranger, name: "other".to_owned(), aggregators: Vec::new() };
+        let directory = identity_directory(data_dir.path());
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("relay.json"), serde_json::to_vec(&other).unwrap()).unwrap();
+        let key = request();
+        let certificate_pem = authority.certify(key.csr_pem(), relay_id);
+        assert!(
+            matches!(live.adopt(key, certificate_pem).await, Err(AdoptError::Replaced { found, .. }) if found == stranger)
+        );
+        let trusting = live.trust(Authority::new().pem().to_owned()).await;
+        assert!(matches!(trusting, Err(AdoptError::Replaced { .. })), "{trusting:?}");
+        std::fs::remove_dir_all(&directory).unwrap();
         // Nothing to write to: what is in use must be on disk.
         let key = request();
         let certificate_pem = authority.certify(key.csr_pem(), relay_id);

@@ -114,12 +114,14 @@ pub enum RunError {
 /// [`RunError`] if it can't start, or if its spool fails or a task ends while it runs, or if a second signal cuts its stop short.
 pub async fn run(mut source: ConfigSource) -> Result<(), RunError> {
     let mut stop_signal = StopSignal::install().map_err(no_handler)?;
+    // Before the spool is opened, which may take seconds: without a handler the signal would end the process.
+    let hangup = signal(SignalKind::hangup()).map_err(no_handler)?;
     raise_open_files_limit();
     let config = &mut source.config;
     keep_connections_within_open_files(&mut config.http);
     let identity = crate::join::load_identity(&config.data_dir)?;
     let (spool, committer) = open_spool(config).await?;
-    let listeners = Listeners::bind(config).await?;
+    let listeners = Listeners::bind(config, hangup).await?;
     let tasks = Tasks::start(source, identity, &spool, listeners)?;
 
     let ended = until_told(stop_signal.received(), &spool, &tasks.supervisor).await;
@@ -168,11 +170,11 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &RelayConfig) -> Result<Self, RunError> {
+    async fn bind(config: &RelayConfig, hangup: Signal) -> Result<Self, RunError> {
         Ok(Self {
             sdks: listen(config.listen, "listen").await?,
             certificates: Certificates::of_config(&config.tls)?.map(Arc::new),
-            hangup: signal(SignalKind::hangup()).map_err(no_handler)?,
+            hangup,
             admin: listen(config.admin_listen, "admin_listen").await?,
         })
     }

@@ -110,7 +110,7 @@ async fn take(session: &Session, header: &BatchHeader, receive: &mut ReceiveStre
 /// the share takes all of it.
 async fn reserve(session: &Session, bytes: u64) -> Result<[SemaphorePermit<'_>; 2], AcquireError> {
     let config = &session.shared.intake.config;
-    let of_share = permits(bytes.min(config.window_bytes.as_u64()));
+    let of_share = permits(bytes.min(session.widest.bytes));
     let share = session.memory.acquire_many(of_share).await?;
     let of_whole = permits(bytes.min(config.max_bytes_in_flight.as_u64()));
     let whole = session.shared.memory.acquire_many(of_whole).await?;

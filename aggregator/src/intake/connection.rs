@@ -25,6 +25,7 @@ use super::config::LinkConfig;
 use super::greeting::{self, Introduction};
 use super::live::{LiveRelay, SessionGuard};
 use super::session::{FIRST_FRAME_TIMEOUT, Session};
+use super::window::widest;
 use super::{Shared, batch, control, join, tls};
 use crate::fleet::{FleetError, RelayRow};
 use picket_common::wire::CloseCode;
@@ -114,9 +115,9 @@ const fn clock_hint(error: &ConnectionLost) -> Option<&'static str> {
             "by the clock of this host the relay's certificate is not good now: compare the clocks, and see to time \
              synchronisation; if it has expired indeed, the relay must join anew",
         ),
-        ConnectionLost::RefusedForTime => Some(
-            "by the relay's clock this aggregator's certificate, which is made at its start, is not good now: compare the clocks",
-        ),
+        ConnectionLost::RefusedForTime => {
+            Some("by the relay's clock this aggregator's certificate, is not good now: compare the clocks")
+        }
         _ => None,
     }
 }
@@ -135,7 +136,8 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
     let (relay_id, certificate) = identify(connection)?;
     let shown_authority = shared.intake.fleet.authorities().held().signer_of(&certificate);
     let relay = check_registry(shared, relay_id).await?;
-    tls::admit(connection, &shared.intake.config);
+    let widest = widest(&shared.intake.settings.borrow());
+    tls::admit(connection, widest);
     let (hello, mut streams) = first_frame(connection).await?;
     let FromRelay::Hello { version, spool_id, config_revision, lineage, former_spools: former, .. } = hello else {
         return Err(Close::new(CloseCode::Protocol, "the first message must be Hello"));
@@ -163,7 +165,7 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
         }
     }
     let listed = enter(shared, connection, relay, version, spool_id);
-    let window_permits = batch::permits(shared.intake.config.window_bytes.as_u64());
+    let window_permits = batch::permits(widest.bytes);
     let session = Arc::new(Session {
         shared: Arc::clone(shared),
         connection: connection.clone(),
@@ -172,6 +174,7 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
         spool_id,
         former_spools: greeted.former.into_iter().map(|(spool, _)| spool).collect(),
         config_revision,
+        widest,
         window: greeted.window,
         memory: Semaphore::new(window_permits as usize),
         listed,

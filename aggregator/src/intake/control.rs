@@ -13,7 +13,7 @@ use tracing::{debug, error};
 use super::close::Close;
 use super::identity_talk::{IdentityTalk, Question};
 use super::session::Session;
-use super::window::window;
+use super::window::{narrower, window};
 use picket_common::wire::CloseCode;
 
 /// How often the window is compared with the journal's backlog.
@@ -111,6 +111,7 @@ async fn tell_all(
             },
             _ = ticks.tick() => {
                 let now = window(&intake.settings.borrow(), intake.journal.backlog());
+                let now = narrower(now, session.widest);
                 if now != told_window {
                     told_window = now;
                     write_frame(send, &FromAggregator::Window(now), MAX_CONTROL_FRAME).await?;

@@ -6,25 +6,31 @@
 //! rotation or retirement ─────────────▶ Authorities ─▶ …
 //! ```
 //!
-//! Invariant: a relay that has never said whom it trusts, one of an earlier version, is told nothing of authorities.
+//! Invariants:
+//! - A session ends when the authority is retired that signed the certificate it began with, and gets no certificate from then on.
+//! - A relay that has never said whom it trusts, one of an earlier version, is told nothing of authorities.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use picket_common::identity::Fingerprint;
 use picket_common::timestamp::Timestamp;
-use picket_common::wire::FromAggregator;
 use picket_common::wire::control::MAX_AUTHORITIES;
+use picket_common::wire::{CloseCode, FromAggregator};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::close::Close;
 use super::session::Session;
 use crate::fleet::{Held, RenewError};
 
 /// How often a relay may ask within a connection: each request costs a signature and a write to the database. A relay asks at two
 /// thirds of a certificate's life, and connects anew with what it got.
 const LEAST_BETWEEN: Duration = Duration::from_secs(1);
+
+/// What a relay is told whose certificate is of an authority that was retired while it was connected.
+const RETIRED: &str = "the authority that signed the relay's certificate was retired; the relay must join anew";
 
 /// What a relay asks or says.
 #[derive(Debug)]
@@ -68,6 +74,10 @@ impl<'a> IdentityTalk<'a> {
                 // The fleet outlives its sessions.
                 std::future::pending::<()>().await;
             }
+            if self.is_retired() {
+                warn!(relay = %self.session.relay_id, "closing the session: {RETIRED}");
+                Close::new(CloseCode::NotAllowed, RETIRED).apply(&self.session.connection);
+            }
             if let Some(message) = self.news() {
                 return message;
             }
@@ -79,6 +89,9 @@ impl<'a> IdentityTalk<'a> {
             return FromAggregator::RenewRefused { detail: "asked too often, try again in a minute".to_owned() };
         }
         let intake = &self.session.shared.intake;
+        if self.is_retired() {
+            return FromAggregator::RenewRefused { detail: RETIRED.to_owned() };
+        }
         let lifetime = intake.settings.borrow().relay_certificate_lifetime.get();
         match intake.fleet.renew(self.session.relay_id, csr_pem, lifetime, Timestamp::now()).await {
             Ok(signed) => FromAggregator::Renewed { certificate_pem: signed.certificate_pem },
@@ -95,6 +108,10 @@ impl<'a> IdentityTalk<'a> {
 
     async fn trusts(&mut self, mut trusted: Vec<Fingerprint>) -> Option<FromAggregator> {
         trusted.truncate(MAX_AUTHORITIES);
+        if self.trusted.as_ref() == Some(&trusted) {
+            // It was noted and answered; a peer that repeats itself costs no write and starts no talk without end.
+            return None;
+        }
         let Session { relay_id, shown_authority, .. } = self.session;
         let noted = self.session.shared.intake.fleet.note_trust(*relay_id, &trusted, *shown_authority).await;
         if let Err(error) = noted {
@@ -104,6 +121,12 @@ impl<'a> IdentityTalk<'a> {
         self.trusted = Some(trusted);
         self.held.mark_unchanged();
         self.news()
+    }
+
+    /// Whether the authority that vouched for the relay when it connected is none any more.
+    fn is_retired(&self) -> bool {
+        let held = self.session.shared.intake.fleet.authorities().held();
+        !self.session.shown_authority.is_some_and(|shown| held.fingerprints().contains(&shown))
     }
 
     fn news(&self) -> Option<FromAggregator> {

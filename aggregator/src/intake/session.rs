@@ -37,6 +37,8 @@ pub(super) struct Session {
     pub(super) former_spools: Vec<SpoolId>,
     /// The configuration that the relay said it has.
     pub(super) config_revision: u64,
+    /// What the connection was made for: streams and memory. The window is never wider.
+    pub(super) widest: Window,
     /// What the welcome said may be in flight.
     pub(super) window: Window,
     /// This relay's share of the memory for batches.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use picket_common::identity;
 use picket_common::transport::Connection;
+use picket_common::wire::control::Window;
 use picket_common::wire::{ALPN_JOIN, ALPN_LINK};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
@@ -79,7 +80,7 @@ fn transport(config: &LinkConfig) -> Result<TransportConfig, IntakeError> {
     Ok(transport)
 }
 
-/// Lets a relay that has proved who it is send batches.
-pub(super) fn admit(connection: &Connection, config: &LinkConfig) {
-    connection.admit(config.window_batches.saturating_add(SPARE_STREAMS), RELAY_WINDOW_BYTES);
+/// Lets a relay that has proved who it is send so many batches.
+pub(super) fn admit(connection: &Connection, most: Window) {
+    connection.admit(most.batches.saturating_add(SPARE_STREAMS), RELAY_WINDOW_BYTES);
 }

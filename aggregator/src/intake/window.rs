@@ -22,6 +22,16 @@ const NARROWEST_FROM: u64 = 90;
 /// The narrowest window still lets one ordinary batch through.
 const LEAST_BYTES: u64 = 1024 * 1024;
 
+/// The widest window.
+pub(super) fn widest(config: &LinkConfig) -> Window {
+    Window { batches: config.window_batches, bytes: config.window_bytes.as_u64() }
+}
+
+/// The narrower of both in each regard.
+pub(super) fn narrower(one: Window, other: Window) -> Window {
+    Window { batches: one.batches.min(other.batches), bytes: one.bytes.min(other.bytes) }
+}
+
 /// The window at this backlog.
 pub(super) fn window(config: &LinkConfig, backlog: Backlog) -> Window {
     let percent = backlog.bytes.saturating_mul(100) / backlog.max_bytes.max(1);

@@ -2,7 +2,7 @@
 //!
 //! | takes effect | keys |
 //! | --- | --- |
-//! | within a second, also for connected relays | `link.window_batches`, `link.window_bytes` |
+//! | lowered within a second, raised for the next connection | `link.window_batches`, `link.window_bytes` |
 //! | for the next connection, certificate | `link.max_connections`, `link.relay_certificate_lifetime` |
 //! | at once | `log.level` |
 //! | at the next start | all others |

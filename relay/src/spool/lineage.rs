@@ -55,6 +55,15 @@ impl SpoolState for Store {
     }
 }
 
+/// What keeps its id in a fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForkPoint {
+    /// What begins at this sequence or before. It must end a batch, or be 0.
+    After(Sequence),
+    /// Nothing, not even what has a former id: any of the ids may be another relay's.
+    Everything,
+}
+
 /// Who the spool is and was.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -176,8 +185,11 @@ impl Identity {
     ///
     /// # Errors
     /// [`SpoolError::Seal`] if the ids can't be put down as text: a bug.
-    pub fn forking(&self, at: Sequence, id: SpoolId) -> Result<Changed, SpoolError> {
-        let former = self.former_after(at);
+    pub fn forking(&self, point: ForkPoint, id: SpoolId) -> Result<Changed, SpoolError> {
+        let former = match point {
+            ForkPoint::After(at) => self.former_after(at),
+            ForkPoint::Everything => Vec::new(),
+        };
         // No session is known under the new id, which an unreadable value says as well as none.
         let entries = vec![
             (STATE_SPOOL_ID, id.to_string().into_bytes()),
@@ -250,14 +262,14 @@ impl Spool {
         self.become_changed(changed)
     }
 
-    /// Takes a new id for everything that begins after `at`, now and later; what begins before keeps the one it has. Synced. For
-    /// a directory that was copied or turned back: see the module. The sequence `at` must end a batch, or be 0.
+    /// Takes a new id for what begins after `point`, now and later; what begins before keeps the one it has. Synced. For
+    /// a directory that was copied or turned back: see the module.
     ///
     /// # Errors
     /// [`SpoolError::Storage`] if it can't be written; the old id then stays.
-    pub fn fork(&self, at: Sequence, random: [u8; 16]) -> Result<SpoolId, SpoolError> {
+    pub fn fork(&self, point: ForkPoint, random: [u8; 16]) -> Result<SpoolId, SpoolError> {
         let id = SpoolId::from_random(random);
-        let changed = lock(&self.shared.identity).forking(at, id)?;
+        let changed = lock(&self.shared.identity).forking(point, id)?;
         self.become_changed(changed)?;
         self.shared.metrics.forks.inc();
         Ok(id)

@@ -97,7 +97,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 pub use committer::Committer;
 pub use config::SpoolConfig;
 pub use error::{AppendError, SpoolError};
-pub use lineage::FormerId;
+pub use lineage::{ForkPoint, FormerId};
 pub use quarantine::SetAsideReason;
 pub use reader::{Oversized, ReadCursor, ReadLimit, SealedBatch};
 pub use usage::SpoolUsage;

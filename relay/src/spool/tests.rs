@@ -405,7 +405,7 @@ async fn a_new_identity_covers_what_is_spooled_already_and_survives() {
     let (spool, committer) = open(&directory, &small());
     let old = spool.id();
     spool.append(record("a", 1)).await.unwrap();
-    let new = spool.fork(Sequence::new(0), [5; 16]).unwrap();
+    let new = spool.fork(ForkPoint::After(Sequence::new(0)), [5; 16]).unwrap();
     assert_ne!(old, new);
     assert_eq!(spool.read_from(Sequence::FIRST, ALL).unwrap()[0].header.spool_id, new);
     let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;

@@ -326,11 +326,7 @@ impl Link {
     fn ranked(&self) -> Vec<String> {
         let memory = self.lock();
         let identity = self.identity.current();
-        let known = match memory.remembered.aggregators.as_slice() {
-            [] => &identity.relay.aggregators,
-            pushed => pushed,
-        };
-        preference::ranked(self.spool.id(), known)
+        preference::ranked_with_fallback(self.spool.id(), &memory.remembered.aggregators, &identity.relay.aggregators)
     }
 
     fn transport(&self) -> TransportKind {
@@ -372,7 +368,7 @@ impl Link {
     /// Gives the spool a new id where its old one can't be used any more.
     async fn mend(&self, error: &LinkError) {
         let LinkError::Mismatch(mismatch) = error else { return };
-        let at = mismatch.fork_at();
+        let point = mismatch.fork_point();
         let reason = match mismatch {
             Mismatch::Forked { .. } => "the data directory was copied or turned back; look for the other copy",
             Mismatch::TurnedBack { .. } => "the end of the spool's log was lost",
@@ -387,11 +383,11 @@ impl Link {
             return tracing::error!(%error, "there are no random bytes for a new spool id");
         }
         let spool = self.spool.clone();
-        match blocking(move || spool.fork(at, random)).await {
+        match blocking(move || spool.fork(point, random)).await {
             Ok(spool_id) => {
                 // The new id has sent nothing; the next welcome will say 0.
                 self.lock().highest_sent = Sequence::new(0);
-                tracing::error!(%spool_id, after = %at, reason, "the spool goes on under a new spool id");
+                tracing::error!(%spool_id, ?point, reason, "the spool goes on under a new spool id");
             }
             Err(error) => tracing::error!(%error, "the spool can't take a new id"),
         }

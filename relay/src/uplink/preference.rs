@@ -13,6 +13,16 @@ pub(super) fn ranked(spool_id: SpoolId, addresses: &[String]) -> Vec<String> {
     ranked
 }
 
+/// The addresses of a list that was pushed, the preferred one first, and behind them those that the relay joined by. A list with a
+/// slip in it would otherwise keep the relay away for ever, as nobody could tell it the right one. Whoever answers at an old
+/// address must still be of a trusted authority.
+pub(super) fn ranked_with_fallback(spool_id: SpoolId, pushed: &[String], joined: &[String]) -> Vec<String> {
+    let mut ranked = ranked(spool_id, pushed);
+    let others: Vec<_> = joined.iter().filter(|address| !pushed.contains(address)).cloned().collect();
+    ranked.extend(self::ranked(spool_id, &others));
+    ranked
+}
+
 fn weight(spool_id: SpoolId, address: &str) -> Vec<u8> {
     digest(&SHA256, format!("{spool_id} {address}").as_bytes()).as_ref().to_vec()
 }
@@ -43,6 +53,16 @@ mod tests {
         }
         // 250 each; four standard deviations are 55.
         assert!(counts.iter().all(|count| (195..=305).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn an_address_that_the_relay_joined_by_stays_the_last_resort() {
+        let (pushed, joined) = (addresses(3), ["first.example:7443".to_owned(), "node-1.example:7443".to_owned()]);
+        let ranked = ranked_with_fallback(spool(7), &pushed, &joined);
+        assert_eq!(ranked[..3], super::ranked(spool(7), &pushed));
+        assert_eq!(ranked[3..], joined[..1]);
+        let unheard = ranked_with_fallback(spool(7), &[], &joined);
+        assert_eq!(unheard, super::ranked(spool(7), &joined));
     }
 
     #[test]

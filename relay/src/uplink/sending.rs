@@ -16,7 +16,7 @@ use picket_common::wire::{BatchReply, NackReason};
 use tokio::time::Instant;
 
 use super::in_flight::{InFlight, Postponed};
-use crate::spool::{ReadLimit, SetAsideReason};
+use crate::spool::{ForkPoint, ReadLimit, SetAsideReason};
 
 /// The batches of one session.
 #[derive(Debug)]
@@ -202,13 +202,13 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
-    /// What begins after this sequence takes a new id.
+    /// What begins after this takes a new id.
     #[must_use]
-    pub const fn fork_at(self) -> Sequence {
+    pub const fn fork_point(self) -> ForkPoint {
         match self {
-            Self::Forked { at } => at,
-            Self::TurnedBack { known, .. } => known,
-            Self::Owned => Sequence::new(0),
+            Self::Forked { at } => ForkPoint::After(at),
+            Self::TurnedBack { known, .. } => ForkPoint::After(known),
+            Self::Owned => ForkPoint::Everything,
         }
     }
 }

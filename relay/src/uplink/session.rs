@@ -277,10 +277,14 @@ impl<'a> Session<'a> {
             }
             FromAggregator::Authorities { certificates_pem } => {
                 match self.link.identity.trust(certificates_pem).await {
-                    Ok(()) => tracing::info!("the authorities to trust are others now"),
+                    Ok(()) => {
+                        tracing::info!("the authorities to trust are others now");
+                        self.tell_trust().await?;
+                    }
+                    // Said again now, the old ones would be answered with the same message, at once and without end. The next
+                    // connection says them.
                     Err(error) => tracing::error!(%error, "the authorities to trust were not taken"),
                 }
-                self.tell_trust().await?;
             }
             FromAggregator::RenewRefused { detail } => self.renewal.refused(&detail, (self.link.random)()),
             FromAggregator::Welcome { .. } | FromAggregator::Forked { .. } => {

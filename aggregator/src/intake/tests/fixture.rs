@@ -48,6 +48,8 @@ pub(super) struct TestAggregator {
     /// What relays connect by.
     pub(super) transport: TransportKind,
     pub(super) fleet: Fleet,
+    /// What SIGHUP would change.
+    pub(super) settings: watch::Sender<LinkConfig>,
     pub(super) journal: Journal,
     pub(super) projects: watch::Sender<Arc<ConfigSnapshot>>,
     pub(super) live: LiveRelays,
@@ -71,8 +73,9 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
     let (projects, watched) = watch::channel(Arc::new(ConfigSnapshot::default()));
     let live = LiveRelays::default();
     let mut registry = Registry::default();
+    let settings = watch::Sender::new(config.clone());
     let intake = Intake {
-        settings: watch::Sender::new(config.clone()).subscribe(),
+        settings: settings.subscribe(),
         config,
         fleet: fleet.clone(),
         journal: journal.clone(),
@@ -90,6 +93,7 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
         address,
         transport: TransportKind::Quic,
         fleet,
+        settings,
         journal,
         projects,
         live,

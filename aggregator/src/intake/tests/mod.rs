@@ -3,6 +3,8 @@
 
 mod batches;
 mod fixture;
+mod identity;
 mod joining;
 mod sessions;
 mod tcp;
+mod windows;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::super::tests::{ALL, open, record, small};
 use super::super::{Committer, Spool};
-use super::FormerId;
+use super::{ForkPoint, FormerId};
 
 async fn reopened(directory: &TempDir, spool: Spool, committer: Committer) -> (Spool, Committer) {
     drop(spool);
@@ -32,7 +32,7 @@ async fn a_fork_leaves_what_is_before_it_its_id_and_lasts() {
     let (spool, committer) = open(&directory, &small());
     append(&spool, 3).await;
     let old = spool.id();
-    let new = spool.fork(Sequence::new(2), [5; 16]).unwrap();
+    let new = spool.fork(ForkPoint::After(Sequence::new(2)), [5; 16]).unwrap();
     append(&spool, 1).await;
     assert_eq!(ids(&spool), [old, old, new, new]);
 
@@ -49,7 +49,7 @@ async fn what_is_stored_of_one_id_says_nothing_of_another() {
     let (spool, _committer) = open(&directory, &small());
     append(&spool, 3).await;
     let old = spool.id();
-    let new = spool.fork(Sequence::new(2), [5; 16]).unwrap();
+    let new = spool.fork(ForkPoint::After(Sequence::new(2)), [5; 16]).unwrap();
     append(&spool, 1).await;
 
     assert_eq!(spool.forget_stored(Sequence::new(3)).unwrap(), 1);
@@ -66,9 +66,21 @@ async fn a_second_fork_before_the_first_one_changes_nothing_below_it() {
     let (spool, _committer) = open(&directory, &small());
     append(&spool, 3).await;
     let first = spool.id();
-    spool.fork(Sequence::new(2), [5; 16]).unwrap();
-    let last = spool.fork(Sequence::new(1), [6; 16]).unwrap();
+    spool.fork(ForkPoint::After(Sequence::new(2)), [5; 16]).unwrap();
+    let last = spool.fork(ForkPoint::After(Sequence::new(1)), [6; 16]).unwrap();
     assert_eq!(ids(&spool), [first, first, last]);
+}
+
+#[tokio::test]
+async fn a_fork_of_everything_leaves_no_former_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, committer) = open(&directory, &small());
+    append(&spool, 3).await;
+    spool.fork(ForkPoint::After(Sequence::new(2)), [5; 16]).unwrap();
+    let new = spool.fork(ForkPoint::Everything, [6; 16]).unwrap();
+    assert_eq!((ids(&spool), spool.former_ids()), (vec![new, new, new], vec![]));
+    let (spool, _committer) = reopened(&directory, spool, committer).await;
+    assert_eq!((ids(&spool), spool.former_ids()), (vec![new, new, new], vec![]));
 }
 
 #[tokio::test]
