@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::http::Server;
 use crate::live_identity::LiveIdentity;
-use crate::status::{RelayStatus, SpoolStatus};
+use crate::status::RelayStatus;
 use crate::uplink::UplinkStatus;
 
 /// What the admin pages show.
@@ -64,7 +64,6 @@ impl Admin {
     fn status(&self) -> RelayStatus {
         let projects = self.server.projects.current();
         let spool = self.server.pipeline.spool();
-        let usage = spool.usage();
         RelayStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -76,16 +75,7 @@ impl Admin {
             accepted_total: self.server.metrics.accepted_total(),
             connections: self.server.metrics.open_connections(),
             in_flight_bytes: self.server.budget.used() as u64,
-            spool: SpoolStatus {
-                id: spool.id(),
-                batches: usage.batches,
-                records: usage.records,
-                bytes: usage.bytes,
-                budget_bytes: usage.budget.as_u64(),
-                oldest_received_at: usage.oldest_received_at,
-                quarantined_batches: usage.quarantined_batches,
-                has_room: spool.has_room(),
-            },
+            spool: spool.status(),
             outcomes_waiting: spool.counts_waiting(),
             config: Some(self.config.borrow().clone()),
             certificate_expires_at: Some(self.identity.current().validity.not_after),

@@ -36,6 +36,7 @@ pub mod reload;
 pub mod run;
 pub mod scrub;
 pub mod spool;
+pub mod spool_command;
 pub mod staging;
 pub mod status;
 pub mod submission;

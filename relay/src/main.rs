@@ -1,6 +1,7 @@
 //! `picket-relay`: arguments ▸ configuration ▸ one of the commands.
 //!
-//! Answers go to stdout, logs and reasons to stderr. Exit codes: 0, 1 (it failed), 2 (wrong arguments), 78 (bad configuration).
+//! Answers go to stdout, logs and reasons to stderr. Exit codes: 0, 1 (it failed), 2 (wrong arguments), 65 (`spool verify` found damage),
+//! 78 (bad configuration).
 
 use std::io::{self, Read as _, Write};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use picket_common::config::{ConfigError, InvalidValue, Override, Sources, load_with};
 use picket_common::error_text::reason;
+use picket_common::ids::{EventId, Sequence};
 use picket_common::pii::ScrubProfile;
 use picket_common::telemetry::init_logs;
 use picket_common::timestamp::Timestamp;
@@ -20,6 +22,7 @@ use picket_relay::http::tls::{Certificates, TlsError};
 use picket_relay::join::{self, Overwrite};
 use picket_relay::reload::ConfigSource;
 use picket_relay::scrub::dry_run;
+use picket_relay::spool_command::{self, Form, Wanted};
 use picket_relay::{run, status};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -31,6 +34,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// sysexits.h, EX_CONFIG: systemd and people tell it from a passing failure.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
+
+/// sysexits.h, EX_DATAERR: what was read is not what was written.
+const EXIT_DAMAGED: u8 = 65;
 
 /// How large a core file may be; none is as small.
 const CORE_BYTES_MAX: u64 = 1;
@@ -80,6 +86,29 @@ enum Command {
     Status,
     /// Read an event from stdin and print what scrubbing leaves of it; what went, and by which rule, is told on stderr.
     Scrub(ScrubArguments),
+    /// Look at what waits for an aggregator, whether the relay runs or not. Changes nothing.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+}
+
+#[derive(Subcommand)]
+enum SpoolCommand {
+    /// How full it is, how old, and who it is.
+    Status,
+    /// Which batches there are; or what is in one, or where an event is. Tells keys and sizes, never what an event says.
+    Inspect(InspectArguments),
+    /// Read everything and check every checksum. Exit code 65 if anything is damaged.
+    Verify,
+}
+
+#[derive(Args)]
+struct InspectArguments {
+    /// The batch that has this sequence, and its records.
+    #[arg(long, value_name = "N", conflicts_with = "event")]
+    batch: Option<u64>,
+    /// Where the records of this event are. Unpacks all batches.
+    #[arg(long, value_name = "ID")]
+    event: Option<EventId>,
 }
 
 #[derive(Args)]
@@ -110,7 +139,28 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_BAD_CONFIGURATION);
         }
     };
+    if let Command::Spool(SpoolCommand::Verify) = arguments.command {
+        return verify_spool(&config, form(arguments.common.json));
+    }
     exit_code(execute(arguments, config))
+}
+
+fn verify_spool(config: &RelayConfig, form: Form) -> ExitCode {
+    match spool_command::print_verification(config, form, io::stdout().lock()) {
+        Ok(verdict) if verdict.findings == 0 => ExitCode::SUCCESS,
+        Ok(verdict) => {
+            complain(&format_args!("the spool is damaged ({} findings)", verdict.findings));
+            ExitCode::from(EXIT_DAMAGED)
+        }
+        Err(error) => {
+            complain(&reason(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const fn form(json: bool) -> Form {
+    if json { Form::Json } else { Form::Text }
 }
 
 fn exit_code(result: anyhow::Result<()>) -> ExitCode {
@@ -164,6 +214,7 @@ fn execute(arguments: Arguments, config: RelayConfig) -> anyhow::Result<()> {
         Command::CheckConfig => check_config(&config, json),
         Command::Status => print_status(&config, json),
         Command::Scrub(scrub) => print_scrubbed(&scrub, json),
+        Command::Spool(command) => print_spool(&command, &config, form(json)),
         Command::Run => {
             let logs = Some(init_logs(&config.log)?);
             let common = arguments.common;
@@ -200,6 +251,25 @@ fn check_config(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
 fn print_status(config: &RelayConfig, json: bool) -> anyhow::Result<()> {
     let status = status::ask(config.admin_listen)?;
     if json { print_json(&status) } else { print(&status.screen(Timestamp::now())) }
+}
+
+fn print_spool(command: &SpoolCommand, config: &RelayConfig, form: Form) -> anyhow::Result<()> {
+    let (now, mut out) = (Timestamp::now(), io::stdout().lock());
+    match command {
+        SpoolCommand::Status => spool_command::print_status(config, form, now, &mut out)?,
+        SpoolCommand::Inspect(inspect) => {
+            let wanted = match (inspect.batch, inspect.event) {
+                (Some(sequence), _) => Wanted::Batch(Sequence::new(sequence)),
+                (None, Some(event_id)) => Wanted::Event(event_id),
+                (None, None) => Wanted::Batches,
+            };
+            spool_command::print_inspection(config, wanted, form, now, out)?;
+        }
+        SpoolCommand::Verify => {
+            spool_command::print_verification(config, form, out)?;
+        }
+    }
+    Ok(())
 }
 
 /// Needs no configuration, so that rules can be tried anywhere.

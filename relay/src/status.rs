@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use picket_common::config::reload::ConfigStatus;
 use picket_common::config::{ByteSize, Span};
-use picket_common::ids::SpoolId;
 use picket_common::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::spool::SpoolStatus;
 use crate::uplink::UplinkStatus;
 
 /// How long a running relay may take for each step of its answer.
@@ -56,27 +56,6 @@ pub struct RelayStatus {
     pub certificate_expires_at: Option<Timestamp>,
     /// The link to the aggregator.
     pub uplink: UplinkStatus,
-}
-
-/// How full the spool is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SpoolStatus {
-    /// The id that new batches have; another one after the data directory was copied or turned back.
-    pub id: SpoolId,
-    /// Batches that no aggregator has acknowledged.
-    pub batches: u64,
-    /// Their records.
-    pub records: u64,
-    /// Their bytes on disk.
-    pub bytes: u64,
-    /// `spool.max_bytes`, in bytes.
-    pub budget_bytes: u64,
-    /// When the oldest of them was received.
-    pub oldest_received_at: Option<Timestamp>,
-    /// Batches set aside as damaged or refused.
-    pub quarantined_batches: u64,
-    /// Whether a new record would be taken.
-    pub has_room: bool,
 }
 
 /// Why a relay's status can't be had.
@@ -160,24 +139,6 @@ impl RelayStatus {
     }
 }
 
-impl SpoolStatus {
-    fn line(&self, now: Timestamp) -> String {
-        let used = ByteSize::bytes(self.bytes);
-        let budget = ByteSize::bytes(self.budget_bytes);
-        let mut line = format!("{} records in {} batches, {used} of {budget}", self.records, self.batches);
-        if let Some(oldest) = self.oldest_received_at {
-            let _ = write!(line, ", oldest {} old", age(now, oldest));
-        }
-        if self.quarantined_batches > 0 {
-            let _ = write!(line, ", {} batches set aside", self.quarantined_batches);
-        }
-        if !self.has_room {
-            line.push_str(", FULL");
-        }
-        line
-    }
-}
-
 /// In whole seconds; nobody reads more.
 fn age(now: Timestamp, then: Timestamp) -> String {
     Span::secs(now.since(then).as_secs()).to_string()
@@ -187,6 +148,7 @@ fn age(now: Timestamp, then: Timestamp) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use picket_common::ids::SpoolId;
 
     fn status() -> RelayStatus {
         RelayStatus {
@@ -202,6 +164,12 @@ mod tests {
             in_flight_bytes: 0,
             spool: SpoolStatus {
                 id: SpoolId::from_random([5; 16]),
+                former_ids: Vec::new(),
+                format_version: 2,
+                lanes: Vec::new(),
+                quarantined_bytes: 0,
+                free_disk_bytes: Some(1 << 40),
+                min_free_bytes: 0,
                 batches: 1,
                 records: 3,
                 bytes: 2048,

@@ -1,7 +1,7 @@
 //! Keeps the spool from using up its file system: RocksDB needs room for its own bookkeeping, and the host for the
 //! rest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -45,12 +45,22 @@ impl DiskGuard {
     }
 
     fn ask(&self) -> bool {
-        match rustix::fs::statvfs(&self.directory) {
-            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize) >= self.least.as_u64(),
-            Err(error) => {
-                tracing::debug!(%error, "the free space of the spool's disk can't be read");
-                true
-            }
+        self.free_bytes().is_none_or(|free| free >= self.least.as_u64())
+    }
+
+    /// What the file system has left; `None` where it can't say.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.directory)
+    }
+}
+
+/// What the file system of a directory has left for this user; `None` where it can't say.
+pub(super) fn free_bytes(directory: &Path) -> Option<u64> {
+    match rustix::fs::statvfs(directory) {
+        Ok(stat) => Some(stat.f_bavail.saturating_mul(stat.f_frsize)),
+        Err(error) => {
+            tracing::debug!(%error, "the free space of the spool's disk can't be read");
+            None
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use picket_common::ids::Sequence;
 
+use super::store::is_damage;
+
 /// Why the spool can't be opened, read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -45,6 +47,14 @@ pub enum SpoolError {
         found: String,
         /// What this version reads.
         known: u32,
+    },
+    /// There is nothing here that could be looked at.
+    #[error("can't look at the spool {directory}: {problem}")]
+    Absent {
+        /// The spool's directory.
+        directory: PathBuf,
+        /// Why.
+        problem: String,
     },
     /// What is stored contradicts itself in a way that can't be passed over.
     #[error("the spool {directory} is damaged: {problem}; move the directory away and keep it, a new one is made")]
@@ -92,6 +102,18 @@ pub enum SpoolError {
         /// Last sequence as sealed.
         sealed_last: Sequence,
     },
+}
+
+impl SpoolError {
+    /// Whether the files are not what was written, as opposed to what may pass.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Open { source, .. } | Self::Storage { source, .. } => is_damage(source),
+            _ => false,
+        }
+    }
 }
 
 /// Why a record was not taken. In each case it is not on disk, or not certain to be, and the client must hear so.

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, HashMap};
 use picket_common::ids::{ProjectId, Sequence};
 use serde::{Deserialize, Serialize};
 
+use super::status::LaneUsage;
+
 /// Projects get lanes of their own while so many stored bytes wait: about twenty batches of 1 MiB of events, which a link that is
 /// well has in flight for a fraction of a second.
 pub(super) const LANES_FROM_BYTES: u64 = 2 * 1024 * 1024;
@@ -46,6 +48,11 @@ impl Lane {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
     pub(super) const fn is_shared(&self) -> bool {
         self.0 == Self::SHARED.0
+    }
+
+    /// Whose own it is; `None` for the shared one.
+    pub(super) const fn project(self) -> Option<ProjectId> {
+        if self.is_shared() { None } else { Some(ProjectId::new(self.0)) }
     }
 
     /// The key of the batch that begins with `first`: lane, then sequence, both big endian.
@@ -80,6 +87,12 @@ impl LaneTable {
         if *batches == 0 {
             self.batches.remove(&lane);
         }
+    }
+
+    /// How many batches each has, for people.
+    pub(super) fn usage(&self) -> Vec<LaneUsage> {
+        let usage = |(lane, &batches): (&Lane, &u64)| LaneUsage { project: lane.project(), batches };
+        self.batches.iter().map(usage).collect()
     }
 
     pub(super) fn lanes(&self) -> impl Iterator<Item = Lane> + '_ {

@@ -115,9 +115,8 @@ impl Identity {
     pub fn load(state: &impl SpoolState, current: SpoolId, opening: Opening) -> Result<Self, SpoolError> {
         let sealed_before_contact = read_contact(state, STATE_CONTACT, opening.committed)?;
         let mark = read_contact(state, STATE_MARK, opening.sealed_before)?;
-        let former = state.state(STATE_FORMER)?.and_then(|json| serde_json::from_slice(&json).ok());
+        let former = former_ids_of(state)?;
         let last_session = state.state(STATE_SESSION)?.and_then(|json| serde_json::from_slice(&json).ok());
-        let former = former.unwrap_or_default();
         Ok(Self { current, former, last_session, is_same_process: false, sealed_before_contact, mark })
     }
 
@@ -306,6 +305,12 @@ impl Spool {
         }
         Ok(forgotten)
     }
+}
+
+/// The former ids that the state has; what can't be read counts as none.
+pub(super) fn former_ids_of(store: &impl SpoolState) -> Result<Vec<FormerId>, SpoolError> {
+    let stored = store.state(STATE_FORMER)?;
+    Ok(stored.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default())
 }
 
 fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, SpoolError> {

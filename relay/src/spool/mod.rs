@@ -63,6 +63,7 @@ mod error;
 mod frame;
 mod frames;
 mod header;
+pub mod inspection;
 mod lanes;
 pub mod lineage;
 mod metrics;
@@ -72,6 +73,7 @@ mod recover;
 mod removal;
 pub mod retention;
 mod settings;
+mod status;
 mod store;
 mod usage;
 
@@ -100,6 +102,7 @@ pub use error::{AppendError, SpoolError};
 pub use lineage::{ForkPoint, FormerId};
 pub use quarantine::SetAsideReason;
 pub use reader::{Oversized, ReadCursor, ReadLimit, SealedBatch};
+pub use status::{LaneUsage, SpoolStatus};
 pub use usage::SpoolUsage;
 
 use committer::{Append, Command};
@@ -187,7 +190,12 @@ impl Spool {
         let committed = Sequence::new(next.get() - 1);
         let identity = Identity::load(&store, id, Opening { committed, sealed_before })?;
         let removal = Removal::load(&store)?;
-        let counters = Counters { quarantined_batches: removal.quarantined_batches(), ..Counters::default() };
+        let quarantine = removal.quarantine();
+        let counters = Counters {
+            quarantined_batches: quarantine.batches,
+            quarantined_bytes: quarantine.bytes,
+            ..Counters::default()
+        };
         let ledger = Ledger::load(store.outcomes()?.into_iter());
         let shared = Arc::new(Shared {
             removal: Mutex::new(removal),
@@ -265,6 +273,7 @@ impl Spool {
             oldest_received_at: counters.oldest_received_at(),
             accepted_total: counters.accepted_total,
             quarantined_batches: counters.quarantined_batches,
+            quarantined_bytes: counters.quarantined_bytes,
         }
     }
 

@@ -49,6 +49,26 @@ struct Note<'a> {
     header: std::borrow::Cow<'a, str>,
 }
 
+/// A note as it is read again.
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredNote {
+    /// [`SetAsideReason::as_str`], or that of another version.
+    pub(super) reason: String,
+    pub(super) detail: String,
+    /// The header as it was stored.
+    pub(super) header: String,
+}
+
+impl StoredNote {
+    /// Takes an entry of the quarantine apart into note and payload; `None` if it is none.
+    pub(super) fn of(value: &[u8]) -> Option<(Self, &[u8])> {
+        let (length, rest) = value.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (note, payload) = rest.split_at_checked(length)?;
+        Some((serde_json::from_slice(note).ok()?, payload))
+    }
+}
+
 /// What the quarantine holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

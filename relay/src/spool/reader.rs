@@ -245,7 +245,8 @@ impl Shared {
     }
 }
 
-fn checked(header: BatchHeader, payload: Vec<u8>) -> Result<SealedBatch, String> {
+/// The batch, if the payload is the one that was sealed; else in what way it is not.
+pub(super) fn checked(header: BatchHeader, payload: Vec<u8>) -> Result<SealedBatch, String> {
     if payload.len() as u64 != header.payload_bytes {
         return Err(format!("{} bytes are stored, the header says {}", payload.len(), header.payload_bytes));
     }

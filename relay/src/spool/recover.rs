@@ -22,7 +22,7 @@ use super::store::{
 use super::{Shared, lock};
 
 /// The on-disk format this version writes.
-const FORMAT_VERSION: u32 = 2;
+pub(super) const FORMAT_VERSION: u32 = 2;
 /// The format before it, which this version takes over.
 const FORMAT_WITHOUT_PIECES: u32 = 1;
 /// See [`super::Spool::sealed_before_contact`].
@@ -164,6 +164,10 @@ impl Shared {
                 Ok(stored) => {
                     last = stored.header.last;
                     entered.extend(stored.entered.map(|sequence| (stored.lane, sequence)));
+                    // No reader would find it.
+                    if !self.store.is_in_lane(stored.lane, raw.first)? {
+                        self.store.put_in_lanes(&[(stored.lane, raw.first)])?;
+                    }
                     lock(&self.counters).add_sealed(&stored);
                 }
                 Err(problem) => unreadable.push((raw, problem)),

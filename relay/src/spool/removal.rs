@@ -33,8 +33,8 @@ impl Removal {
         Ok(Self { quarantine: Totals::load(store)?, unreclaimed: 0, expired_before: Sequence::FIRST })
     }
 
-    pub(super) const fn quarantined_batches(&self) -> u64 {
-        self.quarantine.batches
+    pub(super) const fn quarantine(&self) -> Totals {
+        self.quarantine
     }
 }
 
@@ -170,7 +170,11 @@ impl Shared {
             first = %raw.first, records, bytes, reason = reason.as_str(), detail,
             "a batch was set aside; it stays in the spool's quarantine and is not sent"
         );
-        lock(&self.counters).quarantined_batches = removal.quarantine.batches;
+        {
+            let mut counters = lock(&self.counters);
+            counters.quarantined_batches = removal.quarantine.batches;
+            counters.quarantined_bytes = removal.quarantine.bytes;
+        }
         self.metrics.count_quarantined(reason);
         self.uncount(raw.first, stored.as_ref(), leaves)
     }

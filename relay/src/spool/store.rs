@@ -1,12 +1,16 @@
 //! The spool's files: column families, keys and values, and the few operations on them. Blocking throughout.
 
+mod looking;
+
+pub(super) use looking::is_damage;
+
 use std::path::Path;
 
 use picket_common::ids::{Sequence, SpoolId};
 use picket_common::outcome::{OutcomeCount, OutcomeKey};
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, Direction, ErrorKind, IteratorMode, ReadOptions,
-    WriteBatch, WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, Direction, IteratorMode, ReadOptions, WriteBatch,
+    WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -95,18 +99,7 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn open(directory: &Path) -> Result<Self, SpoolError> {
-        let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let families = [
-            ColumnFamilyDescriptor::new(CF_HEADERS, family_options(&cache)),
-            ColumnFamilyDescriptor::new(CF_BATCHES, payload_options(&cache)),
-            ColumnFamilyDescriptor::new(CF_PIECES, payload_options(&cache)),
-            ColumnFamilyDescriptor::new(CF_LANES, family_options(&cache)),
-            ColumnFamilyDescriptor::new(CF_STATE, family_options(&cache)),
-            ColumnFamilyDescriptor::new(CF_QUARANTINE, family_options(&cache)),
-            ColumnFamilyDescriptor::new(CF_OUTCOMES, family_options(&cache)),
-            ColumnFamilyDescriptor::new("default", family_options(&cache)),
-        ];
-        let db = DB::open_cf_descriptors(&database_options(), directory, families).map_err(|source| {
+        let db = DB::open_cf_descriptors(&database_options(), directory, families()).map_err(|source| {
             let directory = directory.to_owned();
             // RocksDB has no error kind of its own for its LOCK file.
             if source.as_ref().contains("lock") {
@@ -115,9 +108,13 @@ impl Store {
                 SpoolError::Open { directory, source }
             }
         })?;
+        Ok(Self::over(db))
+    }
+
+    fn over(db: DB) -> Self {
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        Ok(Self { db, synced })
+        Self { db, synced }
     }
 
     /// Commits no longer wait for the disk (`spool.fsync`).
@@ -410,11 +407,31 @@ impl Store {
         self.db.delete_cf(self.family(CF_PIECES), piece_key(frame, number)).ok();
     }
 
+    #[cfg(test)]
+    pub(super) fn damage_header(&self, first: u64, json: &[u8]) {
+        self.db.put_cf(self.family(CF_HEADERS), first.to_be_bytes(), json).ok();
+    }
+
     /// Overwrites a piece as a failing disk might.
     #[cfg(test)]
     pub(super) fn damage_piece(&self, frame: u64, number: u32, stored: &[u8]) {
         self.db.put_cf(self.family(CF_PIECES), piece_key(frame, number), stored).ok();
     }
+}
+
+/// The column families and how each is set up.
+fn families() -> [ColumnFamilyDescriptor; 8] {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE);
+    [
+        ColumnFamilyDescriptor::new(CF_HEADERS, family_options(&cache)),
+        ColumnFamilyDescriptor::new(CF_BATCHES, payload_options(&cache)),
+        ColumnFamilyDescriptor::new(CF_PIECES, payload_options(&cache)),
+        ColumnFamilyDescriptor::new(CF_LANES, family_options(&cache)),
+        ColumnFamilyDescriptor::new(CF_STATE, family_options(&cache)),
+        ColumnFamilyDescriptor::new(CF_QUARANTINE, family_options(&cache)),
+        ColumnFamilyDescriptor::new(CF_OUTCOMES, family_options(&cache)),
+        ColumnFamilyDescriptor::new("default", family_options(&cache)),
+    ]
 }
 
 /// What is left in the queue of a batch that is set aside.
@@ -434,7 +451,7 @@ fn piece_key(frame: u64, number: u32) -> [u8; 12] {
 }
 
 fn damage_or_error<T>(error: rocksdb::Error) -> Result<Result<T, String>, SpoolError> {
-    if error.kind() == ErrorKind::Corruption {
+    if is_damage(&error) {
         return Ok(Err(error.to_string()));
     }
     Err(SpoolError::Storage { action: "read a batch", source: error })

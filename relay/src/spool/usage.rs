@@ -25,6 +25,8 @@ pub struct SpoolUsage {
     pub accepted_total: u64,
     /// Batches set aside, of all time less those that had to go again.
     pub quarantined_batches: u64,
+    /// What those take on disk.
+    pub quarantined_bytes: u64,
 }
 
 /// The counters behind [`SpoolUsage`].
@@ -35,6 +37,7 @@ pub(super) struct Counters {
     pub(super) bytes: u64,
     pub(super) accepted_total: u64,
     pub(super) quarantined_batches: u64,
+    pub(super) quarantined_bytes: u64,
     /// First sequence of the oldest sealed batch that is no tombstone, and when its oldest record was received.
     pub(super) oldest: Option<(Sequence, Timestamp)>,
     /// When the oldest record was received that is in no sealed batch.
