@@ -22,11 +22,13 @@ use picket_common::identity::{self, Fingerprint};
 use picket_common::timestamp::Timestamp;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::authority::{self, Authority, AuthorityError};
 use super::durable_file;
 
+/// Authorities in force at a time: a rotation waits until the one before is over.
+const MOST_HELD: usize = 2;
 /// Suffix of a directory that is not an authority yet.
 const NEW: &str = "new";
 /// Suffix of a directory that is none any more.
@@ -105,6 +107,9 @@ impl Authorities {
         for number in numbers {
             found.push(Arc::new(Authority::open_or_create(&directory.join(number.to_string()), now)?));
         }
+        if found.len() > MOST_HELD {
+            return Err(AuthorityError::TooMany { directory: directory.to_owned(), found: found.len() });
+        }
         let Some(current) = found.pop() else {
             return Err(AuthorityError::NotThere { directory: directory.to_owned() });
         };
@@ -140,7 +145,14 @@ impl Authorities {
         let current = Authority::open_or_create(&beside, now)?;
         let file_error = |source| AuthorityError::File { action: "write", path: place.clone(), source };
         std::fs::rename(&beside, &place).map_err(file_error)?;
-        durable_file::sync_directory(&self.directory).map_err(file_error)?;
+        if let Err(source) = durable_file::sync_directory(&self.directory) {
+            // Memory goes on without it, so the next start must not find it.
+            let undone = std::fs::rename(&place, &beside).and_then(|()| std::fs::remove_dir_all(&beside));
+            if let Err(failure) = undone {
+                error!(path = %place.display(), %failure, "remove this directory: its authority was made, but is not in force");
+            }
+            return Err(file_error(source));
+        }
         info!(authority = %current.fingerprint(), former = %held.current.fingerprint(), "another authority signs from now on");
         let next = Held { current: Arc::new(current), former: Some(Arc::clone(&held.current)) };
         Ok(self.hold(next))
@@ -266,6 +278,16 @@ mod tests {
         let third = authorities.held().current.fingerprint();
         std::fs::rename(directory.path().join("2"), directory.path().join("2.retired")).unwrap();
         assert_eq!(open(directory.path()).held().fingerprints(), [third]);
+    }
+
+    #[test]
+    fn a_third_authority_is_told_and_not_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let authorities = open(directory.path());
+        authorities.rotate(now()).unwrap();
+        Authority::open_or_create(&directory.path().join("3"), now()).unwrap();
+        let opened = Authorities::open_or_create(directory.path(), now());
+        assert!(matches!(opened, Err(AuthorityError::TooMany { found: 3, .. })), "{opened:?}");
     }
 
     #[test]

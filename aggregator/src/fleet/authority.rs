@@ -12,7 +12,8 @@
 //! - Of a signing request only the public key is used. What names it carries, and what it wants to be allowed, is ignored.
 //! - Relays are known by the URI `picket-relay:ID` alone, servers by [`SERVER_NAME`] alone; neither can act as the other.
 //!
-//! The server's own certificate is made at each start and kept in memory: relays trust the authority, not a certificate.
+//! The server's own certificate is made at each start and now and then while it runs, and kept in memory: relays trust the
+//! authority, not a certificate.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -95,6 +96,17 @@ pub enum AuthorityError {
     NotThere {
         /// The directory.
         directory: PathBuf,
+    },
+    /// More than two: a rotation failed and could not be undone.
+    #[error(
+        "{directory} holds {found} authorities, of which two at most can be in force: a rotation that failed left one; remove the \
+         numbered directory that is the newest if no `picket-aggregator authority show` ever named it, or restore all from a backup"
+    )]
+    TooMany {
+        /// The directory.
+        directory: PathBuf,
+        /// How many.
+        found: usize,
     },
     /// Two are held already.
     #[error(

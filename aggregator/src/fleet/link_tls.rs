@@ -76,7 +76,9 @@ impl LinkTls {
     fn state(&self) -> Arc<State> {
         let (held, now) = (self.authorities.held(), (self.clock)());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&state.held, &held) && now.since(state.made_at) < SERVER_LIFETIME / 3 {
+        // A clock that was put back leaves a certificate that is not good yet.
+        let is_fresh = now >= state.made_at && now.since(state.made_at) < SERVER_LIFETIME / 3;
+        if is_fresh && Arc::ptr_eq(&state.held, &held) {
             return Arc::clone(&state);
         }
         match State::make(held, now) {
@@ -234,5 +236,23 @@ mod tests {
         assert_eq!(tls.state().leaf_for(None).unwrap().key.cert[0], first);
         tls.clock = later;
         assert_ne!(tls.state().leaf_for(None).unwrap().key.cert[0], first);
+    }
+
+    #[test]
+    fn the_servers_certificate_is_made_anew_when_the_clock_was_put_back() {
+        fn earlier() -> Timestamp {
+            Timestamp::now().minus(Duration::from_secs(7200))
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let authorities = Authorities::open_or_create(directory.path(), Timestamp::now()).unwrap();
+        let mut tls = LinkTls::new(authorities, Timestamp::now, CertificateGauges::default()).unwrap();
+        let shown = |tls: &LinkTls| tls.state().leaf_for(None).unwrap().key.cert[0].clone();
+        let first = shown(&tls);
+        tls.clock = earlier;
+        let second = shown(&tls);
+        assert_ne!(second, first);
+        let validity = identity::Validity::of_certificate(&second).unwrap();
+        assert!(validity.not_before <= earlier(), "{validity:?}");
+        assert_eq!(shown(&tls), second, "once");
     }
 }
