@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use picket_tests::event::TestEvent;
+use picket_tests::http::HttpClient;
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation};
 use picket_tests::observed::Observed;
 use picket_tests::wait::{eventually, holds};
+use serde_json::json;
 
 /// Three tries of the whole, with their pauses, then halves: more than an event's usual way.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(60);
@@ -64,4 +66,43 @@ fn a_poisonous_event_is_set_aside_while_the_others_go_in_and_can_be_replayed() {
     assert_eq!(aggregator.api().total_count(), 41);
     let refused = aggregator.run(&["dead-letter", "drop", "99"]).failed();
     assert!(refused.contains("no dead letter 99"), "{refused}");
+}
+
+/// Not an event is at fault but a row of the books: what a client said why it discarded something.
+#[test]
+fn a_row_of_the_books_that_is_refused_is_set_aside_while_everything_else_goes_in_and_can_be_replayed() {
+    let observed = Observed::start();
+    let constrain = "ALTER TABLE observed.outcomes ADD CONSTRAINT no_poison CHECK reason != 'network_error'";
+    let _done = observed.query(constrain);
+    let target = observed.project.at(&observed.relay);
+    let report = |reason: &str, quantity: u64| {
+        let said = json!({ "discarded_events": [{ "reason": reason, "category": "error", "quantity": quantity }] });
+        let envelope = format!("{{}}\n{{\"type\":\"client_report\"}}\n{said}\n");
+        let auth = target.auth_header();
+        let headers = [("x-sentry-auth", auth.as_str()), ("content-type", "application/x-sentry-envelope")];
+        let answer = HttpClient::new().post(target.relay, &target.envelope_path(), &headers, envelope).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let ingest = Installation::ingest(&observed.project, &observed.relay);
+    (0..10).for_each(|_| ingest.post(&TestEvent::message("sound")));
+    report("sample_rate", 5);
+    report("network_error", 7);
+
+    observed.wait_for_outcomes(&[("error", "accepted", 10), ("error", "client_discard", 5)]);
+    let aggregator = &observed.installation.aggregator;
+    aggregator.wait_until_processed(SEARCH_PATIENCE);
+    let list = aggregator.ask(&["dead-letter", "list"]);
+    assert_eq!((&list["count"], &list["letters"][0]["reason"]), (&json!(1), &json!("refused")), "{list}");
+    let shown = aggregator.ask(&["dead-letter", "show", "1"]);
+    assert!(shown["text"].as_str().unwrap().contains("network_error"), "{shown}");
+    let fresh = TestEvent::message("fresh");
+    Installation::ingest(&observed.project, &observed.relay).post(&fresh);
+    observed.wait_for_event(fresh.id, ARRIVAL_PATIENCE);
+
+    let _done = observed.query("ALTER TABLE observed.outcomes DROP CONSTRAINT no_poison");
+    assert_eq!(aggregator.ask(&["dead-letter", "replay", "1"])["replayed"], 1);
+    observed.wait_for_outcomes(&[("error", "accepted", 11), ("error", "client_discard", 12)]);
+    aggregator.wait_until_processed(ARRIVAL_PATIENCE);
+    assert_eq!(aggregator.ask(&["dead-letter", "list"])["count"], 0);
+    assert_eq!((observed.stored(), aggregator.api().total_count()), ((11, 11), 11));
 }

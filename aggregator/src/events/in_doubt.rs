@@ -39,8 +39,22 @@ pub async fn insert_in_doubt(
     block: &Block,
     now: Timestamp,
 ) -> Result<(), EventsError> {
-    insert_lacking(tables, plan, &plan.to_string(), block, &all_of(block), now).await?;
-    finish_in_doubt(tables, plan, block, now).await
+    insert_rows_in_doubt(tables, plan, block, now).await?;
+    finish_outcomes(tables, plan, block, now).await?;
+    tables.recount_hours(plan, block, now).await
+}
+
+/// The rows of the block's events, where the tables lack them, and nothing else.
+///
+/// # Errors
+/// [`EventsError`]; to be repeated then.
+pub async fn insert_rows_in_doubt(
+    tables: &impl Tables,
+    plan: Uuid,
+    block: &Block,
+    now: Timestamp,
+) -> Result<(), EventsError> {
+    insert_lacking(tables, plan, &plan.to_string(), block, &all_of(block), now).await
 }
 
 /// Inserts the rows of those events whose records are in `records`, where the tables lack them; returns how many events that
@@ -62,11 +76,12 @@ pub async fn insert_part(
     Ok(positions.len())
 }
 
-/// After the rows of a plan whose block may be stored in part: its outcomes, and the counts of hours that disagree.
+/// The outcomes of a plan whose block may be stored in part, once its rows are there. The hours that it touches may need to be
+/// counted anew after that ([`Tables::recount_hours`]).
 ///
 /// # Errors
 /// [`EventsError`]; to be repeated then.
-pub async fn finish_in_doubt(
+pub async fn finish_outcomes(
     tables: &impl Tables,
     plan: Uuid,
     block: &Block,
@@ -76,7 +91,27 @@ pub async fn finish_in_doubt(
         insert_outcomes(tables, &plan.to_string(), plan, block).await?;
         add_missing_outcomes(tables, plan, block, now).await?;
     }
-    tables.recount_hours(plan, block, now).await
+    Ok(())
+}
+
+/// Those of the block's outcomes that are in `rows`, as one block with a stamp of its own. For a plan whose outcomes were refused
+/// as one: nothing of them is stored but by parts.
+///
+/// # Errors
+/// [`EventsError`]; to be repeated then, or cut in smaller parts.
+pub async fn insert_outcome_part(
+    tables: &impl Tables,
+    plan: Uuid,
+    rows: Range<u64>,
+    block: &Block,
+    now: Timestamp,
+) -> Result<(), EventsError> {
+    // Tokens and stamp are those of a plan that has this name, which no other part and no plan has: it is random but for these.
+    let name = Uuid::from_u128(plan.as_u128() ^ (u128::from(rows.start) << 64) ^ u128::from(rows.end));
+    let bound = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+    let outcomes = block.outcomes.get(bound(rows.start)..bound(rows.end)).unwrap_or_default().to_vec();
+    let part = Block { outcomes, made_in_hour: block.made_in_hour, ..Block::default() };
+    finish_outcomes(tables, name, &part, now).await
 }
 
 /// Inserts what the tables lack of some of the block's events under `token`. Asks first: a token that ClickHouse has

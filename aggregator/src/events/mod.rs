@@ -74,21 +74,31 @@ pub enum EventsError {
     Query(#[from] clickhouse::error::Error),
 }
 
+/// Rows that ClickHouse refuses because of their values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedRows {
+    /// Of events or their payloads.
+    Events,
+    /// Of the books.
+    Outcomes,
+}
+
 impl EventsError {
     fn insert(table: &str) -> impl Fn(clickhouse::error::Error) -> Self {
         move |source| Self::Insert { table: table.to_owned(), source }
     }
 
-    /// Whether the rows are at fault, so that the same block will be refused for ever. Everything else may pass: connections,
-    /// time, memory, disk, too many parts, a schema that is being changed.
+    /// Whose rows are at fault, so that the same block will be refused for ever; `None` if none are. Everything else may pass:
+    /// connections, time, memory, disk, too many parts, a schema that is being changed.
     #[must_use]
-    pub fn is_refusal_of_data(&self) -> bool {
+    pub fn refused_rows(&self) -> Option<RefusedRows> {
         match self {
-            // Outcomes are counts that we make; nobody's event can be at fault.
-            Self::Insert { table, source: clickhouse::error::Error::BadResponse(said) } => {
-                table != "outcomes" && refusal::is_of_data(said)
+            Self::Insert { table, source: clickhouse::error::Error::BadResponse(said) }
+                if refusal::is_of_data(said) =>
+            {
+                Some(if table == "outcomes" { RefusedRows::Outcomes } else { RefusedRows::Events })
             }
-            _ => false,
+            _ => None,
         }
     }
 }

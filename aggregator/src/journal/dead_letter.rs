@@ -38,7 +38,7 @@ pub enum DeadLetterReason {
     Damaged,
     /// A record whose decoding panicked.
     Panicked,
-    /// A record whose rows ClickHouse refuses.
+    /// A record whose rows ClickHouse refuses, or a row of the books.
     Refused,
 }
 

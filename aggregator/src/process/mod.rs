@@ -12,7 +12,7 @@
 //!   no clock, no random number, no map order. So a repeated block is the same block under the same token;
 //! - every item of every record ends in one outcome, inserted with the same plan;
 //! - a record that can't be read or decoded, or that ClickHouse refuses for good, is set aside as a dead letter and counted
-//!   (`parts`); the rest of its plan goes in;
+//!   (`parts`); the rest of its plan goes in. So is a row of the books (`refused_outcomes`);
 //! - a failing store stops the way here, loudly; the journal fills, the relays' windows shrink, nothing is dropped.
 //!
 //! What it does not do: acknowledge relays (that is before), answer queries (that is after).
@@ -25,6 +25,7 @@ pub mod lenient;
 mod parts;
 mod pipeline;
 mod plan;
+mod refused_outcomes;
 mod row;
 pub mod surroundings;
 mod symbolicate;

@@ -30,6 +30,10 @@ pub struct InsertPlan {
     /// How far the search for what ClickHouse refuses has come; none where it refuses nothing.
     #[serde(default, skip_serializing_if = "Parts::is_empty")]
     pub(super) parts: Parts,
+    /// The same among the rows of the books that the plan makes; begun when those of the events are stored, so that these rows
+    /// stay the same.
+    #[serde(default, skip_serializing_if = "Parts::is_empty")]
+    pub(super) outcome_parts: Parts,
 }
 
 impl InsertPlan {
@@ -43,7 +47,20 @@ impl InsertPlan {
         made_at: Timestamp,
     ) -> Self {
         let retention = projects.projects.iter().map(|project| (project.id, project.settings.retention_days)).collect();
-        Self { id, first: first.get(), end: end.get(), made_at, retention, parts: Parts::default() }
+        Self {
+            id,
+            first: first.get(),
+            end: end.get(),
+            made_at,
+            retention,
+            parts: Parts::default(),
+            outcome_parts: Parts::default(),
+        }
+    }
+
+    /// Whether ClickHouse has refused none of it so far.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.parts.is_empty() && self.outcome_parts.is_empty()
     }
 
     /// When it was made.

@@ -17,11 +17,13 @@ use super::config::ProcessConfig;
 use super::parts::{Cut, Parts};
 use super::pipeline;
 use super::plan::{self, InsertPlan};
+use super::refused_outcomes;
 use super::surroundings::{Installed, Surroundings};
 use crate::database::DatabaseError;
-use crate::events::EventsError;
-use crate::events::in_doubt::{finish_in_doubt, insert_in_doubt, insert_part};
+use crate::events::in_doubt::{finish_outcomes, insert_outcome_part, insert_part, insert_rows_in_doubt};
 use crate::events::insert::{Block, insert};
+use crate::events::tables::Tables as _;
+use crate::events::{EventsError, RefusedRows};
 use crate::journal::{
     CorruptEntry, EventKey, Finished, Journal, JournalEntry, JournalError, JournalRead, NewDeadLetter,
 };
@@ -113,9 +115,16 @@ const TRIES_OF_WHOLE: u32 = 3;
 /// still, as it does for any other fault of the store.
 const MAX_SET_ASIDE_IN_A_ROW: u32 = 100;
 
-/// Refusals since ClickHouse last took something.
+/// Refusals since ClickHouse last took something: of events and of the books apart, since the one says nothing of the other.
 #[derive(Debug, Default)]
 pub struct Refusals {
+    events: Refused,
+    outcomes: Refused,
+}
+
+/// Refusals of one of the two.
+#[derive(Debug, Default)]
+struct Refused {
     of_whole: u32,
     set_aside: u32,
 }
@@ -285,9 +294,10 @@ impl<S: Surroundings> Worker<S> {
             let ready = self.ready(&plan).await?;
             match self.insert(&mut plan, &ready.block, insert).await {
                 Ok(()) => return self.finish(&plan, ready, started).await,
-                Err(ProcessError::Events(refusal)) if refusal.is_refusal_of_data() => {
-                    self.refused(&mut plan, &ready, refusal).await?;
-                }
+                Err(ProcessError::Events(error)) => match error.refused_rows() {
+                    Some(refused) => self.refused(&mut plan, &ready, refused, error).await?,
+                    None => return Err(error.into()),
+                },
                 Err(failure) => return Err(failure),
             }
         }
@@ -297,7 +307,7 @@ impl<S: Surroundings> Worker<S> {
     async fn ready(&mut self, plan: &InsertPlan) -> Result<Ready, ProcessError> {
         let (entries, damaged) = self.entries_of(plan).await?;
         let records = entries.iter().map(|entry| entry.header.records()).sum();
-        let (threads, parts) = (self.threads(), plan.parts.clone());
+        let (threads, parts, origin) = (self.threads(), plan.parts.clone(), refused_outcomes::origin(&entries));
         let mut prepared = self.surroundings.blocking(move || pipeline::prepare(&entries, &parts, threads)).await?;
         let damaged_records = damaged.iter().map(|entry| entry.records).sum();
         prepared.dead_letters.extend(damaged.into_iter().map(pipeline::damaged));
@@ -312,31 +322,43 @@ impl<S: Surroundings> Worker<S> {
             warn!(records = prepared.unreadable_records, plan = %plan.id, "records of acknowledged batches can't be read");
         }
         let unreadable_records = prepared.unreadable_records;
-        let dead_letters = std::mem::take(&mut prepared.dead_letters);
+        let mut dead_letters = std::mem::take(&mut prepared.dead_letters);
         let issues = self.surroundings.assign(&prepared.claims()).await?;
         let block = pipeline::block(prepared, &issues, plan);
+        dead_letters.extend(refused_outcomes::dead_letters(&block.outcomes, &plan.outcome_parts, origin));
         Ok(Ready { block, records, events, dead_letters, unreadable_records })
     }
 
     /// Inserts the block: as a whole, or the parts that are open.
     async fn insert(&mut self, plan: &mut InsertPlan, block: &Block, tried: Insert) -> Result<(), ProcessError> {
         let (tables, now) = (self.surroundings.tables(), self.surroundings.now());
-        if plan.parts.is_empty() {
-            match tried {
-                Insert::First => insert(tables, plan.id, block).await?,
-                Insert::InDoubt => insert_in_doubt(tables, plan.id, block, now).await?,
-            }
+        if plan.is_whole() && matches!(tried, Insert::First) {
+            insert(tables, plan.id, block).await?;
             self.refusals = Refusals::default();
             return Ok(());
+        }
+        if plan.parts.is_empty() {
+            insert_rows_in_doubt(tables, plan.id, block, now).await?;
+            self.refusals.events = Refused::default();
         }
         while let Some(part) = plan.parts.first_open() {
             let inserted = insert_part(tables, plan.id, part.first..part.end, block, now).await?;
             if inserted > 0 {
-                self.refusals = Refusals::default();
+                self.refusals.events = Refused::default();
             }
             plan.parts.stored();
         }
-        Ok(finish_in_doubt(tables, plan.id, block, now).await?)
+        // The books come last: they count what was set aside.
+        if plan.outcome_parts.is_empty() {
+            finish_outcomes(tables, plan.id, block, now).await?;
+            self.refusals.outcomes = Refused::default();
+        }
+        while let Some(part) = plan.outcome_parts.first_open() {
+            insert_outcome_part(tables, plan.id, part.first..part.end, block, now).await?;
+            self.refusals.outcomes = Refused::default();
+            plan.outcome_parts.stored();
+        }
+        Ok(tables.recount_hours(plan.id, block, now).await?)
     }
 
     /// Takes note of a refusal that is the data's fault: tries again a few times, then cuts the plan in parts, and sets aside what
@@ -345,22 +367,29 @@ impl<S: Surroundings> Worker<S> {
         &mut self,
         plan: &mut InsertPlan,
         ready: &Ready,
+        refused: RefusedRows,
         refusal: EventsError,
     ) -> Result<(), ProcessError> {
-        if plan.parts.is_empty() {
-            self.refusals.of_whole += 1;
-            if self.refusals.of_whole < TRIES_OF_WHOLE {
+        let (parts, refusals, all) = match refused {
+            RefusedRows::Events => (&mut plan.parts, &mut self.refusals.events, ready.records),
+            RefusedRows::Outcomes => {
+                (&mut plan.outcome_parts, &mut self.refusals.outcomes, ready.block.outcomes.len() as u64)
+            }
+        };
+        if parts.is_empty() {
+            refusals.of_whole += 1;
+            if refusals.of_whole < TRIES_OF_WHOLE {
                 return Err(refusal.into());
             }
-            plan.parts = Parts::begin(ready.records);
+            *parts = Parts::begin(all);
         }
-        if self.refusals.set_aside >= MAX_SET_ASIDE_IN_A_ROW {
-            error!(records = self.refusals.set_aside, "ClickHouse refuses everything, so it is not the events' fault");
+        if refusals.set_aside >= MAX_SET_ASIDE_IN_A_ROW {
+            error!(set_aside = refusals.set_aside, "ClickHouse refuses everything, so it is not the events' fault");
             return Err(refusal.into());
         }
-        if plan.parts.refused(&refusal.to_string()) == Cut::SetAside {
-            self.refusals.set_aside += 1;
-            warn!(plan = %plan.id, "ClickHouse refuses a record, setting it aside");
+        if parts.refused(&refusal.to_string()) == Cut::SetAside {
+            refusals.set_aside += 1;
+            warn!(plan = %plan.id, rows = ?refused, "ClickHouse refuses a record or a row of the books, setting it aside");
         }
         let bytes = plan.to_bytes();
         self.blocking(move |journal| journal.amend_plan(&bytes)).await

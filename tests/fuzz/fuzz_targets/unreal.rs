@@ -6,9 +6,8 @@ use libfuzzer_sys::fuzz_target;
 use picket_common::unreal;
 
 fuzz_target!(|container: &[u8]| {
-    let read = |range: std::ops::Range<u64>| {
-        Ok(Bytes::copy_from_slice(&container[range.start as usize..range.end as usize]))
-    };
+    let read =
+        |range: std::ops::Range<u64>| Ok(Bytes::copy_from_slice(&container[range.start as usize..range.end as usize]));
     let Ok(files) = unreal::files(container.len() as u64, 100, read) else { return };
     assert!(files.len() <= 100);
     let mut end = 0;

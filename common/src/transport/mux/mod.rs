@@ -15,6 +15,8 @@
 //! write for as long. Streams share one TCP connection: a lost packet holds all of them up, which a fallback may.
 
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod state;
 mod stream;
 #[cfg(test)]

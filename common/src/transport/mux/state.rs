@@ -397,12 +397,22 @@ impl State {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn unread_bytes(&self) -> usize {
         self.streams.values().map(|stream| stream.unread.len()).sum()
     }
 
-    #[cfg(test)]
+    #[cfg(fuzzing)]
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    #[cfg(fuzzing)]
+    pub(super) fn answers(&self) -> usize {
+        self.answers.len()
+    }
+
+    #[cfg(any(test, fuzzing))]
     pub(super) fn queued_bytes(&self) -> usize {
         self.data.iter().map(|outgoing| outgoing.body.len()).sum()
     }
