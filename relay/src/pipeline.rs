@@ -171,8 +171,8 @@ impl Pipeline {
     ) -> Result<(), Refusal> {
         let Spoolable { mut record, blobs } = spoolable;
         let bytes: u64 = blobs.iter().map(|blob| blob.payload.len()).sum();
-        if bytes > 0 && !self.spool.has_room_for(bytes) {
-            return Err(append_refusal(AppendError::Full));
+        if bytes > 0 {
+            self.spool.check_room_for(bytes).map_err(append_refusal)?;
         }
         for blob in blobs {
             // Never closed. What waits for its turn lies on disk.

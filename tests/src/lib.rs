@@ -53,4 +53,5 @@ pub mod relay;
 pub mod sdk;
 pub mod soak;
 pub mod stored_events;
+pub mod troubled_syncs;
 pub mod wait;

@@ -5,13 +5,13 @@
 //! A thread of its own rather than a task, because it spends its life in compression and fsync.
 //!
 //! The thread never leaves a waiter without an answer: what it holds and what is queued hears [`AppendError::Failed`] after a
-//! failed write, and also after a panic.
+//! failed write, and also after a panic. After the former it opens the database anew and goes on (`condition`); a panic is final.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use picket_common::failpoint::failpoint;
 use picket_common::outcome::OutcomeCount;
@@ -20,12 +20,13 @@ use picket_common::timestamp::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::timeout_at;
+use tokio::time::{sleep_until, timeout_at};
 
+use super::condition::{Condition, MEND_PAUSE, Mended};
 use super::counts::Ledger;
 use super::error::{AppendError, SpoolError};
 use super::frames::{Frames, PushError};
-use super::store::Writing;
+use super::store::{CommitError, Proof, Store, Writing};
 use super::{Shared, lock};
 
 /// One waiting record.
@@ -78,6 +79,7 @@ impl Committer {
             carried: None,
             frames,
             ledger,
+            in_doubt: None,
         };
         let thread = std::thread::Builder::new()
             .name("spool-commit".to_owned())
@@ -135,6 +137,23 @@ struct Worker {
     carried: Option<Append>,
     frames: Frames,
     ledger: Ledger,
+    /// What of `Shared::waiting` is in the commit under way, and by what that is known to have happened.
+    in_doubt: Option<(Proof, Vec<OutcomeCount>)>,
+}
+
+/// Why the thread can't go on as it did.
+enum Trouble {
+    /// The database takes no more writes; it is opened anew.
+    Broken(Arc<str>),
+    /// For good.
+    Final(Arc<str>),
+}
+
+/// Whether more is to come.
+#[derive(PartialEq, Eq)]
+enum Mending {
+    Done,
+    Closed,
 }
 
 /// What the thread waited for.
@@ -169,10 +188,18 @@ impl Worker {
                 Waited::Due => {}
                 Waited::Closed => break,
             }
-            self.commit(Frames::end_commit)?;
+            match self.commit(Frames::end_commit) {
+                Ok(()) => {}
+                Err(Trouble::Final(reason)) => return Err(reason),
+                Err(Trouble::Broken(reason)) if self.mend(&reason) == Mending::Closed => return Ok(()),
+                Err(Trouble::Broken(_)) => {}
+            }
         }
-        // What was counted and not waited for, and what still grows.
-        self.commit(|frames, _, writing| frames.end_all(writing))
+        // What was counted and not waited for, and what still grows. The next opening seals it otherwise.
+        match self.commit(|frames, _, writing| frames.end_all(writing)) {
+            Ok(()) => Ok(()),
+            Err(Trouble::Broken(reason) | Trouble::Final(reason)) => Err(reason),
+        }
     }
 
     /// Waits for something to do.
@@ -180,15 +207,76 @@ impl Worker {
         if let Some(carried) = self.carried.take() {
             return Waited::Command(Command::Append(carried));
         }
-        let received = match self.frames.due() {
+        let due = self.frames.due();
+        let (receiver, alarm) = (&mut self.receiver, &self.shared.alarm);
+        self.runtime.block_on(async {
+            let due = async {
+                match due {
+                    Some(due) => sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = alarm.wait() => Waited::Due,
+                command = receiver.recv() => command.map_or(Waited::Closed, Waited::Command),
+                () = due => Waited::Due,
+            }
+        })
+    }
+
+    /// After a write that failed: opens the database anew until that succeeds, and answers meanwhile.
+    fn mend(&mut self, reason: &Arc<str>) -> Mending {
+        // First: a waiter that hears of it must find the spool refusing.
+        self.shared.break_off(reason);
+        let mut reason = Arc::clone(reason);
+        loop {
+            self.refuse_held(&reason);
+            let mended = match self.shared.mend() {
+                Ok(mended) => mended,
+                Err(error) => {
+                    tracing::debug!(%error, "the spool's database can't be opened anew yet");
+                    reason = Arc::from(error.to_string());
+                    self.shared.condition.send_replace(Condition::Broken(Arc::clone(&reason)));
+                    if self.refuse_for(MEND_PAUSE, &reason) == Mending::Closed {
+                        return Mending::Closed;
+                    }
+                    continue;
+                }
+            };
+            let Mended { frames, ledger, store } = mended;
+            (self.frames, self.ledger) = (frames, ledger);
+            self.settle_doubt(&store);
+            return Mending::Done;
+        }
+    }
+
+    /// What was counted and not written is counted again.
+    fn settle_doubt(&mut self, store: &Store) {
+        let Some((proof, counts)) = self.in_doubt.take() else { return };
+        // Where it can't be told, they count: once too often is told apart from never by the log.
+        if store.has(&proof).unwrap_or(false) {
+            return;
+        }
+        let mut waiting = lock(&self.shared.waiting);
+        counts.into_iter().for_each(|count| drop(waiting.add(count)));
+    }
+
+    /// Refuses what comes in this time.
+    fn refuse_for(&mut self, time: Duration, reason: &Arc<str>) -> Mending {
+        let until = tokio::time::Instant::now() + time;
+        loop {
             // The timer must be made in the runtime, hence the block.
-            Some(due) => self.runtime.block_on(async { timeout_at(due.into(), self.receiver.recv()).await }),
-            None => Ok(self.receiver.blocking_recv()),
-        };
-        match received {
-            Ok(Some(command)) => Waited::Command(command),
-            Ok(None) => Waited::Closed,
-            Err(_elapsed) => Waited::Due,
+            let received = self.runtime.block_on(async { timeout_at(until, self.receiver.recv()).await });
+            match received {
+                Err(_elapsed) => return Mending::Done,
+                Ok(None) => return Mending::Closed,
+                Ok(Some(Command::Append(append))) => answer_failed([append], reason),
+                // Dropped, it says that nothing is certain.
+                Ok(Some(Command::Settle(_))) => {}
+                Ok(Some(Command::Seal(at))) => self.seal = Some(at),
+                Ok(Some(Command::Close)) => self.receiver.close(),
+            }
         }
     }
 
@@ -232,25 +320,31 @@ impl Worker {
     fn commit(
         &mut self,
         end: impl FnOnce(&mut Frames, Instant, &mut Writing) -> std::io::Result<()>,
-    ) -> Result<(), Arc<str>> {
+    ) -> Result<(), Trouble> {
         let started = Instant::now();
+        if self.shared.alarm.is_raised() {
+            return Err(Trouble::Broken(Arc::from("a write failed")));
+        }
         let mut writing = Writing::default();
         let (waiting_bytes, lanes) = {
             let counters = lock(&self.shared.counters);
             (counters.bytes, counters.lanes.clone())
         };
         self.frames.begin_commit(waiting_bytes, lanes.lanes(), self.receiver.len());
-        self.encode(started, &mut writing)?;
-        self.count(started, &mut writing)?;
-        end(&mut self.frames, started, &mut writing).map_err(|error| format!("zstd: {error}"))?;
+        self.encode(started, &mut writing).map_err(Trouble::Final)?;
+        let counted = self.count(started, &mut writing).map_err(Trouble::Final)?;
+        let ended = end(&mut self.frames, started, &mut writing);
+        ended.map_err(|error| Trouble::Final(Arc::from(format!("zstd: {error}"))))?;
+        self.in_doubt = writing.proof().map(|proof| (proof, counted));
         let spool_id = lock(&self.shared.identity).current();
         writing.sealed.iter_mut().for_each(|sealed| sealed.header.spool_id = spool_id);
         if !writing.is_empty() {
             let places = if writing.pieces.is_empty() { SEALS } else { COMMITS };
             failpoint(places.0);
-            self.shared.store.commit(&writing).map_err(|error| error.to_string())?;
+            self.shared.write(&writing)?;
             failpoint(places.1);
         }
+        self.in_doubt = None;
         self.publish(&writing);
         if !writing.pieces.is_empty() {
             self.shared.metrics.commit_duration_seconds.observe(started.elapsed().as_secs_f64());
@@ -288,9 +382,14 @@ impl Worker {
     }
 
     /// Brings the ledger up to date with what was counted, and spools a record of it if that is asked for and there is room.
-    fn count(&mut self, now: Instant, writing: &mut Writing) -> Result<(), Arc<str>> {
-        let waiting = lock(&self.shared.waiting).take();
-        waiting.for_each(|count| self.ledger.add(count));
+    /// Says what of it comes from nowhere on the disk.
+    fn count(&mut self, now: Instant, writing: &mut Writing) -> Result<Vec<OutcomeCount>, Arc<str>> {
+        let waiting: Vec<_> = lock(&self.shared.waiting).take().collect();
+        waiting.iter().for_each(|count| self.ledger.add(count.clone()));
+        for removal in std::mem::take(&mut *lock(&self.shared.removed)) {
+            removal.counts.into_iter().for_each(|count| self.ledger.add(count));
+            writing.ledger.taken_over.push(removal.first);
+        }
         for append in &mut self.group {
             append.counts.drain(..).for_each(|count| self.ledger.add(count));
         }
@@ -302,7 +401,7 @@ impl Worker {
             }
         }
         self.ledger.take_changed(&mut writing.ledger);
-        Ok(())
+        Ok(waiting)
     }
 
     fn answer(&mut self) {
@@ -329,19 +428,34 @@ impl Worker {
         }
     }
 
-    /// Closes the queue and answers until it is empty. Merely dropped, a record that is being queued at this instant would
-    /// stay in it, and its waiter with it.
-    fn refuse_all(&mut self, reason: &Arc<str>) {
-        self.receiver.close();
+    /// Answers what the thread holds.
+    fn refuse_held(&mut self, reason: &Arc<str>) {
         answer_failed(self.group.drain(..), reason);
         answer_failed(self.carried.take(), reason);
         // Dropped, they say that nothing is certain.
         self.settling.clear();
+    }
+
+    /// Closes the queue and answers until it is empty. Merely dropped, a record that is being queued at this instant would
+    /// stay in it, and its waiter with it.
+    fn refuse_all(&mut self, reason: &Arc<str>) {
+        self.receiver.close();
+        self.refuse_held(reason);
         while let Some(command) = self.receiver.blocking_recv() {
             if let Command::Append(append) = command {
                 answer_failed([append], reason);
             }
         }
+    }
+}
+
+impl Shared {
+    fn write(&self, writing: &Writing) -> Result<(), Trouble> {
+        let store = self.store().map_err(|error| Trouble::Broken(Arc::from(error.to_string())))?;
+        store.commit(writing).map_err(|error| match error {
+            CommitError::Write(error) => Trouble::Broken(Arc::from(error.to_string())),
+            CommitError::Header(error) => Trouble::Final(Arc::from(error.to_string())),
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Invariants:
+//! - what is dropped or set aside is counted in the write that does it (`store::removals`), and moved to the ledger by the next commit;
 //! - a count is in exactly one of the three places. It leaves memory for the ledger, and the ledger for a record, in one synced
 //!   write of the database each;
 //! - [`Spool::settle`] returns after everything that was counted before is on disk;
@@ -18,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 
-use picket_common::ids::ProjectId;
+use picket_common::ids::{ProjectId, Sequence};
 use picket_common::outcome::{OutcomeCount, OutcomeKey, Reason};
 use picket_common::record::{Record, RecordError};
 use picket_common::timestamp::Timestamp;
@@ -101,11 +102,21 @@ pub(super) struct LedgerChange {
     pub(super) put: Vec<(OutcomeKey, u64)>,
     /// Keys whose totals are in a record now.
     pub(super) delete: Vec<OutcomeKey>,
+    /// Removals whose counts are in totals now.
+    pub(super) taken_over: Vec<Sequence>,
+}
+
+/// What was lost by a removal. On disk with it, and in the ledger after the next commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RemovalCounts {
+    /// The first batch that was removed by it.
+    pub(super) first: Sequence,
+    pub(super) counts: Vec<OutcomeCount>,
 }
 
 impl LedgerChange {
     pub(super) const fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.delete.is_empty()
+        self.put.is_empty() && self.delete.is_empty() && self.taken_over.is_empty()
     }
 }
 
@@ -184,7 +195,7 @@ impl Spool {
     /// How many counts are in no batch yet.
     #[must_use]
     pub fn counts_waiting(&self) -> u64 {
-        let waiting = lock(&self.shared.waiting).totals.len();
+        let waiting = lock(&self.shared.waiting).totals.len() + lock(&self.shared.removed).len();
         (self.shared.ledger_length.load(Ordering::Relaxed) + waiting) as u64
     }
 
@@ -199,10 +210,15 @@ impl Spool {
 
     /// What was counted and is in no record yet.
     #[cfg(test)]
+    #[expect(clippy::expect_used, reason = "for tests")]
     pub(crate) fn counted(&self) -> Vec<OutcomeCount> {
         let mut counts = Counts::default();
-        for count in self.shared.store.outcomes().unwrap_or_default() {
+        let store = self.shared.store().expect("it is open");
+        for count in store.outcomes().unwrap_or_default() {
             counts.add(count);
+        }
+        for removal in store.counts_of_removals().unwrap_or_default() {
+            removal.counts.into_iter().for_each(|count| drop(counts.add(count)));
         }
         for (key, quantity) in &lock(&self.shared.waiting).totals {
             counts.add(OutcomeCount { key: key.clone(), quantity: *quantity });

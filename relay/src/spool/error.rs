@@ -133,7 +133,7 @@ pub enum AppendError {
     #[error("the spool is shutting down")]
     Closed,
     /// A write or its fsync failed. What the disk holds is unknown from then on, so the spool refuses everything until
-    /// the process starts anew. Answer 503.
-    #[error("the spool can't write to its disk: {0}; see to the disk, then restart the relay")]
+    /// its database was opened anew. Answer 503.
+    #[error("the spool can't write to its disk: {0}; see to the disk, the relay goes on by itself")]
     Failed(Arc<str>),
 }

@@ -27,7 +27,7 @@ fn lingering(milliseconds: u64) -> SpoolConfig {
     SpoolConfig { linger: Span::millis(milliseconds), ..small() }
 }
 
-fn copy_of(directory: &TempDir) -> TempDir {
+pub(super) fn copy_of(directory: &TempDir) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     std::fs::create_dir(copy.path().join("spool")).unwrap();
     for file in std::fs::read_dir(directory.path().join("spool")).unwrap() {
@@ -128,9 +128,9 @@ async fn a_closed_spool_seals_what_grows() {
 #[tokio::test]
 async fn a_missing_or_damaged_piece_sets_the_batch_aside() {
     let damages: [fn(&Spool); 3] = [
-        |spool| spool.shared.store.damage_piece(0, 1, b"short"),
-        |spool| spool.shared.store.remove_piece(0, 1),
-        |spool| spool.shared.store.remove_piece(0, 2),
+        |spool| spool.shared.store().unwrap().damage_piece(0, 1, b"short"),
+        |spool| spool.shared.store().unwrap().remove_piece(0, 1),
+        |spool| spool.shared.store().unwrap().remove_piece(0, 2),
     ];
     for damage in damages {
         let directory = tempfile::tempdir().unwrap();
@@ -260,5 +260,5 @@ async fn a_directory_of_format_1_is_taken_over_and_goes_on() {
     committer.close().await;
     let (spool, _committer) = open(&directory, &small());
     assert_eq!(bodies(&read(&spool)), ["new"]);
-    assert_eq!(spool.shared.store.state(super::store::STATE_FORMAT).unwrap().unwrap(), b"2");
+    assert_eq!(spool.shared.store().unwrap().state(super::store::STATE_FORMAT).unwrap().unwrap(), b"2");
 }

@@ -140,7 +140,7 @@ async fn a_batch_that_lost_its_place_in_a_lane_is_put_back_by_the_next_opening()
     let directory = tempfile::tempdir().unwrap();
     let (spool, committer) = open(&directory, &small());
     spool.append(record("a", 1)).await.unwrap();
-    spool.shared.store.delete_from_lane(super::lanes::Lane::SHARED, Sequence::FIRST).unwrap();
+    spool.shared.store().unwrap().delete_from_lane(super::lanes::Lane::SHARED, Sequence::FIRST).unwrap();
     assert_eq!(spool.read_next(&mut ReadCursor::default(), ALL).unwrap(), []);
     let (spool, _committer) = super::tests::reopen(&directory, &small(), spool, committer).await;
     assert_eq!(spool.read_next(&mut ReadCursor::default(), ALL).unwrap().len(), 1);

@@ -55,6 +55,16 @@ impl Lane {
         if self.is_shared() { None } else { Some(ProjectId::new(self.0)) }
     }
 
+    /// That of a key in the family of lanes.
+    pub(super) fn of_key(key: &[u8]) -> Option<Self> {
+        key.first_chunk().map(|lane| Self(u64::from_be_bytes(*lane)))
+    }
+
+    /// The one with the next number, whether it is in use or not.
+    pub(super) fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+
     /// The key of the batch that begins with `first`: lane, then sequence, both big endian.
     pub(super) fn key(self, first: Sequence) -> [u8; 16] {
         let mut key = [0; 16];

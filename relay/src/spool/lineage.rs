@@ -276,7 +276,7 @@ impl Spool {
 
     /// Only the uplink changes the identity, one thing after the other.
     fn become_changed(&self, changed: Changed) -> Result<(), SpoolError> {
-        let identity = changed.write(&self.shared.store)?;
+        let identity = changed.write(&*self.shared.store()?)?;
         *lock(&self.shared.identity) = identity;
         Ok(())
     }
@@ -299,7 +299,7 @@ impl Spool {
     pub fn forget_former(&self, spool_id: SpoolId, up_to: Sequence) -> Result<u64, SpoolError> {
         let Some((from, last)) = lock(&self.shared.identity).range_of(spool_id) else { return Ok(0) };
         let forgotten = self.forget(from, up_to.min(last))?;
-        if self.shared.store.headers(from, last).next().is_none() {
+        if self.shared.store()?.headers(from, last).next().is_none() {
             let forgetting = lock(&self.shared.identity).forgetting(spool_id)?;
             forgetting.map_or(Ok(()), |changed| self.become_changed(changed))?;
         }

@@ -25,6 +25,8 @@ pub(super) struct SpoolMetrics {
     pub(super) quarantined: Family<QuarantineLabels, Counter>,
     pub(super) forks: Counter,
     pub(super) expired_records: Counter,
+    pub(super) failed_writes: Counter,
+    pub(super) reopened: Counter,
 }
 
 impl SpoolMetrics {
@@ -39,6 +41,8 @@ impl SpoolMetrics {
             quarantined: Family::default(),
             forks: Counter::default(),
             expired_records: Counter::default(),
+            failed_writes: Counter::default(),
+            reopened: Counter::default(),
         }
     }
 
@@ -68,6 +72,16 @@ impl SpoolMetrics {
             "spool_forks",
             "How often the spool took a new id, because its directory was copied or turned back",
             self.forks.clone(),
+        );
+        registry.register(
+            "spool_failed_writes",
+            "How often a write to the spool failed; requests are answered 503 until its database was opened anew",
+            self.failed_writes.clone(),
+        );
+        registry.register(
+            "spool_reopened",
+            "How often the spool's database was opened anew after a write that failed",
+            self.reopened.clone(),
         );
         registry.register(
             "spool_expired_records",

@@ -15,8 +15,9 @@
 //!    counted and logged: in the quarantine, or by `spool.max_age`, which is off unless it is set. A tombstone stays in
 //!    its place then, a header that says that nothing comes of its sequences; it is sent and acknowledged like a batch. Nothing else
 //!    deletes.
-//! 7. After a failed write nothing is trusted: the spool refuses everything until the process starts anew. A kernel may
-//!    drop the dirty pages of a failed fsync, so a second fsync that succeeds proves nothing.
+//! 7. After a failed write nothing is trusted: the spool refuses everything until its database was opened anew, which the commit thread
+//!    tries until it succeeds (`condition`). A kernel may drop the dirty pages of a failed fsync, so a second fsync that succeeds proves
+//!    nothing. Who waited for the write that failed hears so, whether it is found afterwards or not.
 //! 8. Memory is bounded: the queue by records and bytes, a commit and what one frame holds back by a batch, the database by its
 //!    settings, all independent of how much is spooled. Opening reads the headers, and of the payloads only what was left growing:
 //!    less than a batch.
@@ -56,6 +57,7 @@
 //! What it does not do: know what is in a record that it was given, talk to anyone, decide what to drop. At its budget it refuses.
 
 mod committer;
+mod condition;
 mod config;
 mod counts;
 mod disk_guard;
@@ -77,6 +79,8 @@ mod status;
 mod store;
 mod usage;
 
+#[cfg(test)]
+mod condition_tests;
 #[cfg(test)]
 mod growing_tests;
 #[cfg(test)]
@@ -106,7 +110,8 @@ pub use status::{LaneUsage, SpoolStatus};
 pub use usage::SpoolUsage;
 
 use committer::{Append, Command};
-use counts::{Counts, Ledger};
+use condition::{Alarm, Condition};
+use counts::{Counts, Ledger, RemovalCounts};
 use disk_guard::DiskGuard;
 use frames::Frames;
 use lineage::{Identity, Opening};
@@ -145,11 +150,16 @@ pub struct Place<'a> {
 
 /// What the handles and the commit thread share.
 struct Shared {
-    store: Store,
+    /// `None` while it is opened anew.
+    store: Mutex<Option<Arc<Store>>>,
+    /// Raised by a write that fails.
+    alarm: Arc<Alarm>,
     directory: PathBuf,
     config: SpoolConfig,
     /// What was counted since the last commit. Held for arithmetic only, never during I/O.
     waiting: Mutex<Counts>,
+    /// What was lost by removals, on disk already and in no total yet.
+    removed: Mutex<Vec<RemovalCounts>>,
     /// How many counts the ledger has; the commit thread writes it.
     ledger_length: AtomicUsize,
     /// Held for arithmetic only, never during I/O.
@@ -160,7 +170,7 @@ struct Shared {
     identity: Mutex<Identity>,
     /// The last sequence that was sealed.
     committed: watch::Sender<Sequence>,
-    failure: watch::Sender<Option<Arc<str>>>,
+    condition: watch::Sender<Condition>,
     guard: DiskGuard,
     metrics: SpoolMetrics,
 }
@@ -181,14 +191,14 @@ impl Spool {
     /// [`SpoolError`]: in use, unreadable, of an unknown format, damaged, or the thread can't be started.
     pub fn open(directory: &Path, config: &SpoolConfig, random: [u8; 16]) -> Result<(Self, Committer), SpoolError> {
         make_directory(directory)?;
-        let mut store = Store::open(directory)?;
+        let alarm = Arc::<Alarm>::default();
+        let store = Arc::new(Store::open(directory, config, Arc::clone(&alarm))?);
         if !config.fsync {
             tracing::warn!("spool.fsync is off: a power cut loses what was answered 200");
-            store.leave_fsync_to_the_kernel();
         }
         let Recovered { id, next, frames, sealed_before } = recover(&store, directory, random)?;
         let committed = Sequence::new(next.get() - 1);
-        let identity = Identity::load(&store, id, Opening { committed, sealed_before })?;
+        let identity = Identity::load(&*store, id, Opening { committed, sealed_before })?;
         let removal = Removal::load(&store)?;
         let quarantine = removal.quarantine();
         let counters = Counters {
@@ -200,18 +210,21 @@ impl Spool {
         let shared = Arc::new(Shared {
             removal: Mutex::new(removal),
             guard: DiskGuard::new(directory.to_owned(), config.min_free_bytes),
-            store,
+            store: Mutex::new(Some(Arc::clone(&store))),
+            alarm,
             directory: directory.to_owned(),
             config: config.clone(),
             waiting: Mutex::default(),
+            removed: Mutex::new(store.counts_of_removals()?),
             ledger_length: AtomicUsize::new(ledger.len()),
             counters: Mutex::new(counters),
             identity: Mutex::new(identity),
             committed: watch::Sender::new(committed),
-            failure: watch::Sender::new(None),
+            condition: watch::Sender::new(Condition::Well),
             metrics: SpoolMetrics::new(),
         });
-        let entered = shared.count_headers(committed)?;
+        let entered = shared.count_headers(&store, &mut lock(&shared.removal), committed)?;
+        drop(store);
         let frames = Frames::new(config, frames, next, entered)?;
         let (queue, receiver) = mpsc::channel(config.queue_records);
         let committer = Committer::start(Arc::clone(&shared), queue.clone(), receiver, frames, ledger)?;
@@ -284,10 +297,17 @@ impl Spool {
     }
 
     /// Whether so many bytes would find room at the moment, were they not to compress. No promise: others may come first.
-    #[must_use]
-    pub fn has_room_for(&self, bytes: u64) -> bool {
+    ///
+    /// # Errors
+    /// What an append would hear.
+    pub fn check_room_for(&self, bytes: u64) -> Result<(), AppendError> {
+        self.check_room()?;
         let used = lock(&self.shared.counters).bytes;
-        self.has_room() && used.saturating_add(bytes) <= self.shared.config.max_bytes.as_u64()
+        if used.saturating_add(bytes) <= self.shared.config.max_bytes.as_u64() {
+            Ok(())
+        } else {
+            Err(AppendError::Full)
+        }
     }
 
     /// The last sequence that was sealed and so can be read, now and whenever it grows; 0 before the first. A record gets
@@ -300,13 +320,13 @@ impl Spool {
     /// Waits until the spool fails for good and says why. The process should then end, so that it starts anew on files
     /// that RocksDB has checked.
     pub async fn failed(&self) -> Arc<str> {
-        let mut failure = self.shared.failure.subscribe();
+        let mut condition = self.shared.condition.subscribe();
         loop {
-            if let Some(reason) = failure.borrow_and_update().clone() {
-                return reason;
+            if let Condition::Failed(reason) = &*condition.borrow_and_update() {
+                return Arc::clone(reason);
             }
             // The sender lives in `self`, so this never errs.
-            if failure.changed().await.is_err() {
+            if condition.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -317,7 +337,7 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Storage`] if it can't be read.
     pub(crate) fn project_configuration(&self) -> Result<Option<Vec<u8>>, SpoolError> {
-        self.shared.store.state(STATE_PROJECTS)
+        self.shared.store()?.state(STATE_PROJECTS)
     }
 
     /// Stores the project configuration, synced. Blocking.
@@ -326,7 +346,7 @@ impl Spool {
     /// [`SpoolError::Storage`] if it can't be written; the former one then stays.
     pub(crate) fn put_project_configuration(&self, encoded: &[u8]) -> Result<(), SpoolError> {
         self.shared.refuse_if_failed()?;
-        self.shared.store.put_state(&[(STATE_PROJECTS, encoded)])
+        self.shared.store()?.put_state(&[(STATE_PROJECTS, encoded)])
     }
 
     /// The shares of quotas, as [`Self::put_quota_state`] got them last. Blocking.
@@ -334,7 +354,7 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Storage`] if they can't be read.
     pub(crate) fn quota_state(&self) -> Result<Option<Vec<u8>>, SpoolError> {
-        self.shared.store.state(STATE_QUOTAS)
+        self.shared.store()?.state(STATE_QUOTAS)
     }
 
     /// Stores the shares of quotas, not synced: after a power cut they may be some seconds old. Blocking.
@@ -343,7 +363,7 @@ impl Spool {
     /// [`SpoolError::Storage`] if they can't be written; the former ones then stay.
     pub(crate) fn put_quota_state(&self, encoded: &[u8]) -> Result<(), SpoolError> {
         self.shared.refuse_if_failed()?;
-        self.shared.store.put_state_unsynced(STATE_QUOTAS, encoded)
+        self.shared.store()?.put_state_unsynced(STATE_QUOTAS, encoded)
     }
 
     /// Registers the spool's metrics (`spool_…`); the registry's prefix is the caller's.
@@ -352,7 +372,7 @@ impl Spool {
     }
 
     fn check_room(&self) -> Result<(), AppendError> {
-        if let Some(reason) = self.shared.failure.borrow().clone() {
+        if let Some(reason) = self.shared.condition.borrow().problem() {
             return Err(AppendError::Failed(reason));
         }
         if self.shared.has_room() { Ok(()) } else { Err(AppendError::Full) }
@@ -360,7 +380,7 @@ impl Spool {
 
     /// Why the commit thread takes nothing any more.
     fn refusal(&self) -> AppendError {
-        self.shared.failure.borrow().clone().map_or(AppendError::Closed, AppendError::Failed)
+        self.shared.condition.borrow().problem().map_or(AppendError::Closed, AppendError::Failed)
     }
 }
 
@@ -401,13 +421,17 @@ impl Shared {
     }
 
     fn refuse_if_failed(&self) -> Result<(), SpoolError> {
-        self.failure.borrow().clone().map_or(Ok(()), |reason| Err(SpoolError::Failed(reason)))
+        match &*self.condition.borrow() {
+            Condition::Failed(reason) => Err(SpoolError::Failed(Arc::clone(reason))),
+            // What is written to a broken database fails by itself.
+            Condition::Broken(_) | Condition::Well => Ok(()),
+        }
     }
 
     /// The spool refuses everything from here on.
     fn fail(&self, reason: &Arc<str>) {
         tracing::error!(%reason, directory = %self.directory.display(), "the spool can't write and takes no more records");
-        self.failure.send_replace(Some(Arc::clone(reason)));
+        self.condition.send_replace(Condition::Failed(Arc::clone(reason)));
     }
 
     fn publish_usage(&self) {

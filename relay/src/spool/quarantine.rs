@@ -10,9 +10,9 @@
 //! bounded (`spool.quarantine_max_bytes`): the oldest entries go when a new one needs their room.
 
 use picket_common::config::ByteSize;
-use picket_common::ids::Sequence;
 use serde::{Deserialize, Serialize};
 
+use super::counts::RemovalCounts;
 use super::error::SpoolError;
 use super::store::{Leaves, STATE_QUARANTINE, Store, StoredHeader};
 
@@ -102,7 +102,7 @@ impl Totals {
         totals.bytes += value.len() as u64;
         // Two numbers always serialise.
         let encoded = serde_json::to_vec(&totals).unwrap_or_default();
-        store.move_to_quarantine((batch.first, batch.stored), batch.leaves, &value, &evicted, &encoded)?;
+        store.move_to_quarantine(batch.stored, batch.leaves, &value, &evicted, &encoded, batch.counted)?;
         *self = totals;
         if !evicted.is_empty() {
             tracing::error!(
@@ -117,15 +117,16 @@ impl Totals {
 
 /// A batch on its way to the quarantine.
 pub(super) struct SetAside<'a> {
-    pub(super) first: Sequence,
-    /// Its header, if that can be read.
-    pub(super) stored: Option<&'a StoredHeader>,
+    /// Its header; what it must have been, if that can't be read.
+    pub(super) stored: &'a StoredHeader,
     /// What stays in its place.
     pub(super) leaves: Leaves,
     pub(super) reason: SetAsideReason,
     pub(super) detail: &'a str,
     pub(super) header_json: &'a [u8],
     pub(super) payload: &'a [u8],
+    /// What is counted as lost by it.
+    pub(super) counted: &'a RemovalCounts,
 }
 
 impl SetAside<'_> {

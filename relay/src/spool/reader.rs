@@ -170,7 +170,7 @@ impl Spool {
         let committed = *self.shared.committed.borrow();
         let mut batches: Vec<SealedBatch> = Vec::new();
         let mut bytes = 0;
-        for raw in self.shared.store.headers(from, committed) {
+        for raw in self.shared.store()?.headers(from, committed) {
             if batches.len() >= limit.batches {
                 break;
             }
@@ -195,7 +195,7 @@ impl Spool {
     /// As [`Self::read_from`].
     pub fn read_one(&self, first: Sequence) -> Result<Option<SealedBatch>, SpoolError> {
         self.shared.refuse_if_failed()?;
-        match self.shared.store.header(first)? {
+        match self.shared.store()?.header(first)? {
             Some(raw) => self.shared.load(&raw),
             None => Ok(None),
         }
@@ -205,13 +205,13 @@ impl Spool {
 impl Shared {
     /// The first batch of a lane that begins in `from..=committed`.
     fn head(&self, lane: Lane, mut from: Sequence, committed: Sequence) -> Result<Option<Head>, SpoolError> {
-        while let Some(first) = self.store.first_in_lane(lane, from, committed)? {
-            if let Some(raw) = self.store.header(first)? {
+        while let Some(first) = self.store()?.first_in_lane(lane, from, committed)? {
+            if let Some(raw) = self.store()?.header(first)? {
                 let stored = raw.parse().ok();
                 return Ok(Some(Head { lane, raw, stored }));
             }
             // Set aside when its header could not be read, which is where its lane is said; or acknowledged just now.
-            self.store.delete_from_lane(lane, first)?;
+            self.store()?.delete_from_lane(lane, first)?;
             from = first.advanced_by(1);
         }
         Ok(None)
@@ -223,8 +223,9 @@ impl Shared {
         let mut read = self.verified(raw)?;
         if let Err(problem) = &read {
             // Does nothing where the batch was acknowledged or became a tombstone between the two reads; that is no damage.
-            self.set_aside(raw, SetAsideReason::Damaged, problem)?;
-            let Some(left) = self.store.header(raw.first)? else {
+            let store = self.store()?;
+            self.set_aside(&store, &mut lock(&self.removal), raw, SetAsideReason::Damaged, problem)?;
+            let Some(left) = store.header(raw.first)? else {
                 return Ok(None);
             };
             read = self.verified(&left)?;
@@ -240,7 +241,7 @@ impl Shared {
             Ok(stored) => stored,
             Err(problem) => return Ok(Err(problem)),
         };
-        let payload = self.store.payload(&stored)?;
+        let payload = self.store()?.payload(&stored)?;
         Ok(payload.and_then(|payload| checked(stored.header, payload)))
     }
 }

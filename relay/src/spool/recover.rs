@@ -16,6 +16,7 @@ use super::frames::sealed_header;
 use super::lanes::Lane;
 use super::lineage::SpoolState;
 use super::quarantine::SetAsideReason;
+use super::removal::Removal;
 use super::store::{
     OpenFrames, STATE_FORMAT, STATE_FRAMES, STATE_NEXT, STATE_SPOOL_ID, Store, Writing, spool_id_from_state,
 };
@@ -154,19 +155,24 @@ fn put_all_in_shared_lane(store: &Store) -> Result<(), SpoolError> {
 impl Shared {
     /// Counts what is there, once, at open. A header that can't be read takes its batch to the quarantine. Says when the lanes
     /// that have anything were entered.
-    pub(super) fn count_headers(&self, committed: Sequence) -> Result<BTreeMap<Lane, Sequence>, SpoolError> {
+    pub(super) fn count_headers(
+        &self,
+        store: &Store,
+        removal: &mut Removal,
+        committed: Sequence,
+    ) -> Result<BTreeMap<Lane, Sequence>, SpoolError> {
         let mut unreadable = Vec::new();
         let mut entered = BTreeMap::new();
         let mut last = Sequence::new(0);
-        for raw in self.store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)) {
+        for raw in store.headers(Sequence::new(0), Sequence::new(u64::MAX - 1)) {
             let raw = raw?;
             match raw.parse() {
                 Ok(stored) => {
                     last = stored.header.last;
                     entered.extend(stored.entered.map(|sequence| (stored.lane, sequence)));
                     // No reader would find it.
-                    if !self.store.is_in_lane(stored.lane, raw.first)? {
-                        self.store.put_in_lanes(&[(stored.lane, raw.first)])?;
+                    if !store.is_in_lane(stored.lane, raw.first)? {
+                        store.put_in_lanes(&[(stored.lane, raw.first)])?;
                     }
                     lock(&self.counters).add_sealed(&stored);
                 }
@@ -179,8 +185,9 @@ impl Shared {
             return Err(SpoolError::Damaged { directory: self.directory.clone(), problem });
         }
         for (raw, problem) in unreadable {
-            lock(&self.counters).batches += 1;
-            self.set_aside(&raw, SetAsideReason::Damaged, &problem)?;
+            let stored = self.what_it_must_have_been(store, raw.first)?;
+            lock(&self.counters).add_unreadable(&stored);
+            self.set_aside(store, removal, &raw, SetAsideReason::Damaged, &problem)?;
         }
         self.publish_usage();
         Ok(entered)

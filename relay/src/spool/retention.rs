@@ -13,6 +13,7 @@ use picket_common::timestamp::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::{Counts, RemovalCounts};
 use super::error::SpoolError;
 use super::removal::lost;
 use super::store::{Leaves, StoredHeader};
@@ -81,7 +82,8 @@ impl Spool {
         let mut removal = lock(&shared.removal);
         let mut chunk: Vec<StoredHeader> = Vec::with_capacity(CHUNK);
         let mut looked = Looked::All;
-        for raw in shared.store.headers(removal.expired_before, Sequence::new(u64::MAX - 1)) {
+        let store = shared.store()?;
+        for raw in store.headers(removal.expired_before, Sequence::new(u64::MAX - 1)) {
             let raw = raw?;
             // One that can't be read is left to the reader, which sets it aside.
             let Ok(stored) = raw.parse() else { continue };
@@ -99,15 +101,18 @@ impl Spool {
             }
         }
         let Some(end) = chunk.last() else { return Ok(looked) };
-        shared.store.replace_by_tombstones(&chunk)?;
+        let mut counts = Counts::default();
+        chunk.iter().for_each(|stored| drop(counts.add(lost(stored, "spool_expired"))));
+        let counted = RemovalCounts { first: chunk[0].header.first, counts: counts.take().collect() };
+        store.replace_by_tombstones(&chunk, &counted)?;
+        lock(&shared.removed).push(counted);
         for stored in &chunk {
-            lock(&shared.waiting).add(lost(Some(stored), "spool_expired"));
-            shared.uncount(stored.header.first, Some(stored), Leaves::Tombstone)?;
+            shared.uncount(&store, stored.header.first, Some(stored), Leaves::Tombstone)?;
             expired.batches += 1;
             expired.records += stored.records();
             shared.metrics.expired_records.inc_by(stored.records());
         }
-        removal.reclaim_after(&shared.store, chunk.iter().map(|stored| stored.header.payload_bytes).sum(), end);
+        removal.reclaim_after(shared, &store, chunk.iter().map(|stored| stored.header.payload_bytes).sum(), end);
         Ok(looked)
     }
 }

@@ -1,10 +1,14 @@
 //! The spool's files: column families, keys and values, and the few operations on them. Blocking throughout.
 
 mod looking;
+mod reading;
+mod removals;
 
 pub(super) use looking::is_damage;
+use removals::{REMOVAL_MARK, removal_key};
 
 use std::path::Path;
+use std::sync::Arc;
 
 use picket_common::ids::{Sequence, SpoolId};
 use picket_common::outcome::{OutcomeCount, OutcomeKey};
@@ -14,7 +18,9 @@ use rocksdb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::counts::LedgerChange;
+use super::condition::Alarm;
+use super::config::SpoolConfig;
+use super::counts::{LedgerChange, RemovalCounts};
 use super::error::SpoolError;
 use super::frame::{Contents, FRAME_END, PIECE_HEADER};
 pub(super) use super::header::{Pieces, RawHeader, StoredHeader};
@@ -71,6 +77,15 @@ pub(super) struct Writing {
     pub(super) ledger: LedgerChange,
 }
 
+/// By what it can be told that a commit is in the database.
+#[derive(Debug, Clone)]
+pub(super) enum Proof {
+    /// The piece of this frame with this number.
+    Piece(u64, u32),
+    /// The total under this key: totals only grow.
+    Total(OutcomeKey, u64),
+}
+
 /// A piece of a frame on its way to the disk.
 pub(super) struct NewPiece {
     pub(super) frame: u64,
@@ -85,6 +100,12 @@ impl Writing {
         self.pieces.is_empty() && self.sealed.is_empty() && self.ledger.is_empty()
     }
 
+    /// `None` if nothing would be lost with it.
+    pub(super) fn proof(&self) -> Option<Proof> {
+        let piece = self.pieces.first().map(|piece| Proof::Piece(piece.frame, piece.number));
+        piece.or_else(|| self.ledger.put.first().map(|(key, total)| Proof::Total(key.clone(), *total)))
+    }
+
     /// Whether somebody is answered for it. A header alone need not survive: the next opening makes the same of the pieces.
     const fn must_be_synced(&self) -> bool {
         !self.pieces.is_empty() || !self.ledger.is_empty()
@@ -95,10 +116,12 @@ impl Writing {
 pub(super) struct Store {
     db: DB,
     synced: WriteOptions,
+    /// Raised by every write that fails: from then on RocksDB takes no other.
+    alarm: Arc<Alarm>,
 }
 
 impl Store {
-    pub(super) fn open(directory: &Path) -> Result<Self, SpoolError> {
+    pub(super) fn open(directory: &Path, config: &SpoolConfig, alarm: Arc<Alarm>) -> Result<Self, SpoolError> {
         let db = DB::open_cf_descriptors(&database_options(), directory, families()).map_err(|source| {
             let directory = directory.to_owned();
             // RocksDB has no error kind of its own for its LOCK file.
@@ -108,18 +131,29 @@ impl Store {
                 SpoolError::Open { directory, source }
             }
         })?;
-        Ok(Self::over(db))
+        let mut store = Self::over(db, alarm);
+        store.synced.set_sync(config.fsync);
+        Ok(store)
     }
 
-    fn over(db: DB) -> Self {
+    fn over(db: DB, alarm: Arc<Alarm>) -> Self {
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        Self { db, synced }
+        Self { db, synced, alarm }
     }
 
-    /// Commits no longer wait for the disk (`spool.fsync`).
-    pub(super) fn leave_fsync_to_the_kernel(&mut self) {
-        self.synced.set_sync(false);
+    fn write(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), rocksdb::Error> {
+        self.db.write_opt(batch, options).inspect_err(|_| self.alarm.raise())
+    }
+
+    fn write_unsynced(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
+        self.write(batch, &WriteOptions::default())
+    }
+
+    /// Writes what is there already, synced.
+    pub(super) fn prove_that_it_writes(&self) -> Result<(), SpoolError> {
+        let format = self.state(STATE_FORMAT)?.unwrap_or_default();
+        self.put_state(&[(STATE_FORMAT, &format)])
     }
 
     #[expect(clippy::expect_used, reason = "the families are opened with the database and never dropped")]
@@ -139,16 +173,14 @@ impl Store {
         for (key, value) in entries {
             batch.put_cf(self.family(CF_STATE), key, value);
         }
-        self.db
-            .write_opt(batch, &self.synced)
-            .map_err(|source| SpoolError::Storage { action: "write its state", source })
+        self.write(batch, &self.synced).map_err(|source| SpoolError::Storage { action: "write its state", source })
     }
 
     /// Writes state that may be older after a power cut; a process that is killed loses nothing of it.
     pub(super) fn put_state_unsynced(&self, key: &[u8], value: &[u8]) -> Result<(), SpoolError> {
-        self.db
-            .put_cf(self.family(CF_STATE), key, value)
-            .map_err(|source| SpoolError::Storage { action: "write its state", source })
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(CF_STATE), key, value);
+        self.write_unsynced(batch).map_err(|source| SpoolError::Storage { action: "write its state", source })
     }
 
     /// Writes what one commit consists of, all or nothing. On disk when it returns, but for headers alone.
@@ -176,9 +208,12 @@ impl Store {
         for key in &writing.ledger.delete {
             batch.delete_cf(outcomes, serde_json::to_vec(key)?);
         }
+        for first in &writing.ledger.taken_over {
+            batch.delete_cf(outcomes, removal_key(*first));
+        }
         let unsynced = WriteOptions::default();
         let options = if writing.must_be_synced() { &self.synced } else { &unsynced };
-        Ok(self.db.write_opt(batch, options)?)
+        Ok(self.write(batch, options)?)
     }
 
     /// The ledger of outcomes as it was last written. An entry that can't be read is left out, and said.
@@ -186,6 +221,9 @@ impl Store {
         let mut counts = Vec::new();
         for entry in self.db.iterator_cf(self.family(CF_OUTCOMES), IteratorMode::Start) {
             let (key, total) = entry.map_err(|source| SpoolError::Storage { action: "read its outcomes", source })?;
+            if key.first() == Some(&REMOVAL_MARK) {
+                continue;
+            }
             let key = serde_json::from_slice::<OutcomeKey>(&key).ok();
             let total = <[u8; 8]>::try_from(total.as_ref()).ok().map(u64::from_be_bytes);
             match key.zip(total) {
@@ -196,46 +234,6 @@ impl Store {
         Ok(counts)
     }
 
-    /// The headers of batches whose first sequence is in `from..=last`, in order.
-    pub(super) fn headers(
-        &self,
-        from: Sequence,
-        last: Sequence,
-    ) -> impl Iterator<Item = Result<RawHeader, SpoolError>> + '_ {
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(last.advanced_by(1).to_key());
-        let start = from.to_key();
-        let mode = IteratorMode::From(&start, Direction::Forward);
-        self.db.iterator_cf_opt(self.family(CF_HEADERS), options, mode).map(|entry| {
-            let (key, json) = entry.map_err(|source| SpoolError::Storage { action: "read its headers", source })?;
-            // A key that is no sequence can't come from us; as sequence 0 it fails the header's own check.
-            let first = Sequence::from_key(&key).unwrap_or(Sequence::new(0));
-            Ok(RawHeader { first, json })
-        })
-    }
-
-    /// The header of the batch that starts at `first`, if it is still there.
-    pub(super) fn header(&self, first: Sequence) -> Result<Option<RawHeader>, SpoolError> {
-        self.headers(first, first).next().transpose()
-    }
-
-    /// The first sequence of the first batch of a lane that begins in `from..=last`.
-    pub(super) fn first_in_lane(
-        &self,
-        lane: Lane,
-        from: Sequence,
-        last: Sequence,
-    ) -> Result<Option<Sequence>, SpoolError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(lane.key(last.advanced_by(1)));
-        let start = lane.key(from);
-        let mode = IteratorMode::From(&start, Direction::Forward);
-        let mut entries = self.db.iterator_cf_opt(self.family(CF_LANES), options, mode);
-        let entry = entries.next().transpose();
-        let entry = entry.map_err(|source| SpoolError::Storage { action: "read its lanes", source })?;
-        Ok(entry.and_then(|(key, _)| Sequence::from_key(key.get(8..)?)))
-    }
-
     /// Notes batches in lanes, as the write that seals them does; for those of a format without. Not synced: it is done again if
     /// it is lost.
     pub(super) fn put_in_lanes(&self, batches: &[(Lane, Sequence)]) -> Result<(), SpoolError> {
@@ -243,14 +241,14 @@ impl Store {
         for (lane, first) in batches {
             batch.put_cf(self.family(CF_LANES), lane.key(*first), []);
         }
-        self.db.write(batch).map_err(|source| SpoolError::Storage { action: "write its lanes", source })
+        self.write_unsynced(batch).map_err(|source| SpoolError::Storage { action: "write its lanes", source })
     }
 
     /// Takes a batch out of its lane that is not there any more.
     pub(super) fn delete_from_lane(&self, lane: Lane, first: Sequence) -> Result<(), SpoolError> {
-        self.db
-            .delete_cf(self.family(CF_LANES), lane.key(first))
-            .map_err(|source| SpoolError::Storage { action: "write its lanes", source })
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(self.family(CF_LANES), lane.key(first));
+        self.write_unsynced(batch).map_err(|source| SpoolError::Storage { action: "write its lanes", source })
     }
 
     /// The payload of a batch, or in what way it is damaged.
@@ -313,43 +311,49 @@ impl Store {
     pub(super) fn delete(&self, batches: &[StoredHeader]) -> Result<(), SpoolError> {
         let mut batch = WriteBatch::default();
         for stored in batches {
-            self.delete_in(&mut batch, stored.header.first, Some(stored));
+            self.delete_in(&mut batch, stored);
         }
-        self.db.write(batch).map_err(|source| SpoolError::Storage { action: "delete a batch", source })
+        self.write_unsynced(batch).map_err(|source| SpoolError::Storage { action: "delete a batch", source })
     }
 
-    /// Drops the records of batches and leaves tombstones, all or nothing. Not synced: what comes back after a power cut is dropped
-    /// again.
-    pub(super) fn replace_by_tombstones(&self, batches: &[StoredHeader]) -> Result<(), SpoolError> {
+    /// Drops the records of batches, leaves tombstones and counts what was dropped, all or nothing; synced.
+    pub(super) fn replace_by_tombstones(
+        &self,
+        batches: &[StoredHeader],
+        counted: &RemovalCounts,
+    ) -> Result<(), SpoolError> {
         let mut batch = WriteBatch::default();
+        self.count_in(&mut batch, counted);
         for stored in batches {
             self.replace_in(&mut batch, stored);
         }
-        self.db.write(batch).map_err(|source| SpoolError::Storage { action: "drop a batch", source })
+        self.write(batch, &self.synced).map_err(|source| SpoolError::Storage { action: "drop a batch", source })
     }
 
-    /// Moves a batch to the quarantine and takes `evicted` out of it, all or nothing.
+    /// Moves a batch to the quarantine, takes `evicted` out of it and counts what was lost by it, all or nothing; synced.
     pub(super) fn move_to_quarantine(
         &self,
-        batch_set_aside: (Sequence, Option<&StoredHeader>),
+        stored: &StoredHeader,
         leaves: Leaves,
         value: &[u8],
         evicted: &[Sequence],
         totals: &[u8],
+        counted: &RemovalCounts,
     ) -> Result<(), SpoolError> {
-        let (first, stored) = batch_set_aside;
+        let first = stored.header.first;
         let quarantine = self.family(CF_QUARANTINE);
         let mut batch = WriteBatch::default();
+        self.count_in(&mut batch, counted);
         for old in evicted {
             batch.delete_cf(quarantine, old.to_key());
         }
         batch.put_cf(quarantine, first.to_key(), value);
         batch.put_cf(self.family(CF_STATE), STATE_QUARANTINE, totals);
-        match (leaves, stored) {
-            (Leaves::Tombstone, Some(stored)) => self.replace_in(&mut batch, stored),
-            _ => self.delete_in(&mut batch, first, stored),
+        match leaves {
+            Leaves::Tombstone => self.replace_in(&mut batch, stored),
+            Leaves::Nothing => self.delete_in(&mut batch, stored),
         }
-        self.db.write(batch).map_err(|source| SpoolError::Storage { action: "set a batch aside", source })
+        self.write(batch, &self.synced).map_err(|source| SpoolError::Storage { action: "set a batch aside", source })
     }
 
     /// The entries of the quarantine, oldest first.
@@ -376,13 +380,12 @@ impl Store {
         }
     }
 
-    /// Of a batch whose header can't be read nobody knows the pieces; they stay behind. Its place in a lane is taken out by the
-    /// reader that comes by.
-    fn delete_in(&self, batch: &mut WriteBatch, first: Sequence, stored: Option<&StoredHeader>) {
+    /// Of a batch whose header could not be read nobody knows the pieces; they stay behind.
+    fn delete_in(&self, batch: &mut WriteBatch, stored: &StoredHeader) {
+        let first = stored.header.first;
         batch.delete_cf(self.family(CF_HEADERS), first.to_key());
-        let lane = stored.map_or(Lane::SHARED, |stored| stored.lane);
-        batch.delete_cf(self.family(CF_LANES), lane.key(first));
-        self.delete_payload_in(batch, first, stored.and_then(|stored| stored.pieces));
+        batch.delete_cf(self.family(CF_LANES), stored.lane.key(first));
+        self.delete_payload_in(batch, first, stored.pieces);
     }
 
     fn replace_in(&self, batch: &mut WriteBatch, stored: &StoredHeader) {
@@ -391,6 +394,8 @@ impl Store {
         // Numbers and ids always serialise.
         let tombstone = serde_json::to_vec(&stored.tombstone()).unwrap_or_default();
         batch.put_cf(self.family(CF_HEADERS), first.to_key(), tombstone);
+        // It is there already, unless the header could not be read.
+        batch.put_cf(self.family(CF_LANES), stored.lane.key(first), []);
     }
 
     fn delete_payload_in(&self, batch: &mut WriteBatch, first: Sequence, pieces: Option<Pieces>) {
@@ -439,7 +444,7 @@ fn families() -> [ColumnFamilyDescriptor; 8] {
 pub(super) enum Leaves {
     /// Its sequences, so that the aggregator hears that nothing comes of them.
     Tombstone,
-    /// Nothing: the aggregator has something under its sequences, or its header can't be read.
+    /// Nothing: the aggregator has something under its sequences.
     Nothing,
 }
 

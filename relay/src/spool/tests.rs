@@ -209,13 +209,13 @@ async fn a_damaged_batch_is_set_aside_and_the_rest_flows() {
         spool.append(record(number.to_string(), number)).await.unwrap();
     }
     // Each commit is a frame here, and frames count from 0.
-    spool.shared.store.damage_piece(1, 0, &[&[0; PIECE_HEADER], b"not what was sealed".as_slice()].concat());
+    spool.shared.store().unwrap().damage_piece(1, 0, &[&[0; PIECE_HEADER], b"not what was sealed".as_slice()].concat());
     assert_eq!(bodies(&spool), ["1", "3"]);
     let counted: Vec<_> = spool.counted().into_iter().map(|count| (count.key.reason, count.quantity)).collect();
     assert_eq!(counted, [("spool_quarantined".into(), 1)]);
     assert_eq!(spool.usage().quarantined_batches, 1);
     assert_eq!(spool.usage().records, 2);
-    let kept: Vec<_> = spool.shared.store.quarantine().map(Result::unwrap).collect();
+    let kept: Vec<_> = spool.shared.store().unwrap().quarantine().map(Result::unwrap).collect();
     assert_eq!(kept[0].0, Sequence::new(2));
     assert!(kept[0].1.ends_with(b"not what was sealed\x01\0\0"));
     let (spool, _committer) = reopen(&directory, &small(), spool, committer).await;
@@ -299,7 +299,7 @@ async fn the_quarantine_is_bounded_and_loses_its_oldest_first() {
         spool.append(record(noise(30_000, number), number)).await.unwrap();
         spool.set_aside(Sequence::new(number), SetAsideReason::RefusedCorrupt, "test").unwrap();
     }
-    let kept: Vec<_> = spool.shared.store.quarantine().map(|entry| entry.unwrap().0.get()).collect();
+    let kept: Vec<_> = spool.shared.store().unwrap().quarantine().map(|entry| entry.unwrap().0.get()).collect();
     assert_eq!(kept, [3, 4]);
     assert_eq!(spool.usage().quarantined_batches, 2);
     assert_eq!(spool.usage().records, 0);
@@ -355,7 +355,7 @@ async fn a_spool_in_use_is_refused_by_name() {
 async fn an_unknown_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (spool, committer) = open(&directory, &small());
-    spool.shared.store.put_state(&[(STATE_FORMAT, b"99")]).unwrap();
+    spool.shared.store().unwrap().put_state(&[(STATE_FORMAT, b"99")]).unwrap();
     drop(spool);
     committer.close().await;
     let opened = Spool::open(&directory.path().join("spool"), &small(), [2; 16]);

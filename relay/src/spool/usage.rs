@@ -55,6 +55,13 @@ impl Counters {
         self.note_sealed(stored);
     }
 
+    /// Counts a batch whose header can't be read, by what it must have been.
+    pub(super) fn add_unreadable(&mut self, stored: &StoredHeader) {
+        self.batches += 1;
+        self.records += stored.records();
+        self.lanes.add(stored.lane);
+    }
+
     /// Counts what was just written. `oldest_growing` is that of what still grows.
     pub(super) fn add_written(&mut self, writing: &Writing, oldest_growing: Option<Timestamp>) {
         for piece in &writing.pieces {

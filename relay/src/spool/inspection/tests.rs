@@ -122,7 +122,11 @@ async fn a_batch_that_grows_is_told_with_what_is_answered_for() {
     let (_, records) = look(&directory).batch_with(Sequence::new(2)).unwrap().unwrap();
     assert_eq!(records[1].sequence, Sequence::new(2));
     assert_eq!(findings(&directory).0, []);
-    spool.shared.store.damage_piece(0, 1, &[&[0; PIECE_HEADER], b"not what was written".as_slice()].concat());
+    spool.shared.store().unwrap().damage_piece(
+        0,
+        1,
+        &[&[0; PIECE_HEADER], b"not what was written".as_slice()].concat(),
+    );
     assert_eq!(findings(&directory).0, [(Damage::Batch, None)]);
 }
 
@@ -169,20 +173,22 @@ async fn each_kind_of_damage_is_found_and_said_where_it_is() {
     let table: [(Harm, &[(Damage, Option<u64>)]); 5] = [
         // Frames count from 0, batches from 1.
         (
-            |spool| spool.shared.store.damage_piece(3, 0, &[&[0; PIECE_HEADER], b"other".as_slice()].concat()),
+            |spool| {
+                spool.shared.store().unwrap().damage_piece(3, 0, &[&[0; PIECE_HEADER], b"other".as_slice()].concat())
+            },
             &[(Damage::Batch, Some(4))],
         ),
-        (|spool| spool.shared.store.remove_piece(0, 0), &[(Damage::Batch, Some(1))]),
+        (|spool| spool.shared.store().unwrap().remove_piece(0, 0), &[(Damage::Batch, Some(1))]),
         (
-            |spool| spool.shared.store.damage_header(4, b"{not json"),
+            |spool| spool.shared.store().unwrap().damage_header(4, b"{not json"),
             &[(Damage::Batch, Some(4)), (Damage::Orphans, None)],
         ),
         (
-            |spool| spool.shared.store.delete_from_lane(Lane::SHARED, Sequence::new(1)).unwrap(),
+            |spool| spool.shared.store().unwrap().delete_from_lane(Lane::SHARED, Sequence::new(1)).unwrap(),
             &[(Damage::Lane, Some(1))],
         ),
         (
-            |spool| spool.shared.store.put_state(&[(STATE_NEXT, &Sequence::new(4).to_key())]).unwrap(),
+            |spool| spool.shared.store().unwrap().put_state(&[(STATE_NEXT, &Sequence::new(4).to_key())]).unwrap(),
             &[(Damage::Sequences, Some(4))],
         ),
     ];

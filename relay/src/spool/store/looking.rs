@@ -4,6 +4,7 @@
 //! in a later opening before it is called damaged.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use picket_common::ids::Sequence;
 use rocksdb::{DB, Direction, ErrorKind, IteratorMode, ReadOptions};
@@ -38,7 +39,7 @@ impl Store {
         loop {
             let opened = DB::open_cf_descriptors_read_only(&options, directory, families(), false);
             match opened {
-                Ok(db) => return Ok(Self::over(db)),
+                Ok(db) => return Ok(Self::over(db, Arc::default())),
                 Err(source) if source.as_ref().contains("Column family not found") => {
                     let problem = "it is of an older format; a relay of this version brings it up when it opens it";
                     return Err(absent(problem));
