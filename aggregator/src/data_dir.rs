@@ -6,6 +6,7 @@
 //!   aggregator.sock   administrative commands to a serving aggregator
 //!   picket.db         SQLite: projects, issues, relays, users
 //!   authority/        the certificate authority's key and certificate
+//!   node              which of several aggregators this is; only with PostgreSQL
 //!   journal/          RocksDB: batches acknowledged and not yet in ClickHouse
 //!   clickhouse/       the embedded engine's data
 //! ```
@@ -87,6 +88,12 @@ impl DataDir {
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.root.join("authority")
+    }
+
+    /// Who this node is among others.
+    #[must_use]
+    pub fn node(&self) -> PathBuf {
+        self.root.join("node")
     }
 
     /// The journal.

@@ -29,8 +29,9 @@ use tracing::{error, info, warn};
 use crate::admin::socket;
 use crate::config::AggregatorConfig;
 use crate::data_dir::{DataDir, LockedDataDir};
-use crate::events::EventsStore;
+use crate::events::{self, EventsStore};
 use crate::journal::{Journal, JournalCommitter};
+use crate::nodes::{Engine, Node, NodeId};
 use crate::stores::{Registry, open_events};
 
 use tasks::Tasks;
@@ -96,6 +97,8 @@ async fn until_told(signal: impl Future<Output = &'static str>, supervisor: &Sup
 /// Everything on disk that a serving aggregator holds open.
 struct Stores {
     registry: Registry,
+    /// Who this is among others; none with SQLite, where it is alone.
+    node: Option<Node>,
     events: Arc<EventsStore>,
     journal: Journal,
     committer: JournalCommitter,
@@ -106,14 +109,21 @@ struct Stores {
 impl Stores {
     async fn open(directory: &LockedDataDir, config: &AggregatorConfig, started_at: Timestamp) -> anyhow::Result<Self> {
         let registry = Registry::open(directory, config, started_at).await?;
+        let node = register_node(directory, config, &registry, started_at).await?;
         let events = Arc::new(open_events(directory, config).await?);
-        let (journal, committer) = Journal::open(&directory.journal(), &config.journal)?;
-        Ok(Self { registry, events, journal, committer })
+        let (journal, committer) = match &node {
+            Some(node) => {
+                let ledger = Arc::new(node.ledger(tokio::runtime::Handle::current()));
+                Journal::open_shared(&directory.journal(), &config.journal, ledger)?
+            }
+            None => Journal::open(&directory.journal(), &config.journal)?,
+        };
+        Ok(Self { registry, node, events, journal, committer })
     }
 
     /// Closes them once the tasks have ended.
     async fn close(self) {
-        let Self { registry, events, journal, committer } = self;
+        let Self { registry, node: _, events, journal, committer } = self;
         drop(journal);
         if let Err(failure) = tokio::task::spawn_blocking(move || committer.shutdown()).await {
             error!(%failure, "closing the journal failed");
@@ -121,6 +131,21 @@ impl Stores {
         close_events(events).await;
         registry.database.close().await;
     }
+}
+
+async fn register_node(
+    directory: &LockedDataDir,
+    config: &AggregatorConfig,
+    registry: &Registry,
+    now: Timestamp,
+) -> anyhow::Result<Option<Node>> {
+    if !registry.database.is_shared() {
+        return Ok(None);
+    }
+    let id = NodeId::open_or_create(&directory.node())?;
+    let is_embedded = config.clickhouse.url == events::config::EMBEDDED;
+    let engine = if is_embedded { Engine::Embedded } else { Engine::Server };
+    Ok(Some(Node::register(&registry.database, id, &config.advertised().join(", "), engine, now).await?))
 }
 
 /// The sockets, bound before anything is told to serve, so that a taken port is an error and not a log line.

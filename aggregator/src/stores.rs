@@ -7,7 +7,7 @@ use crate::config::AggregatorConfig;
 use crate::data_dir::{DataDirError, LockedDataDir};
 use crate::database::{Database, DatabaseError, DatabaseLocation};
 use crate::events::{EventsError, EventsStore};
-use crate::fleet::{Authorities, AuthorityError, Fleet, FleetError};
+use crate::fleet::{AuthorityError, Fleet, FleetError, open_authorities};
 use crate::journal::JournalError;
 use crate::projects::{ProjectError, Projects};
 use crate::query::QueryError;
@@ -62,10 +62,10 @@ impl Registry {
         let location = DatabaseLocation::parse(&config.database.url, &directory.database());
         let location = location.map_err(DatabaseError::Location)?;
         let database = Database::connect(&location).await?;
-        let authorities = Authorities::open_or_create(&directory.authority(), now)?;
+        let authorities = open_authorities(&database, &directory.authority(), now).await?;
         let projects = Projects::open(&database, &config.relay_url).await?;
         let accounts = Accounts::new(&database);
-        let fleet = Fleet::new(database.pool().clone(), authorities);
+        let fleet = Fleet::new(&database, authorities);
         Ok(Self { database, projects, accounts, fleet })
     }
 }

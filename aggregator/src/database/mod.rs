@@ -88,6 +88,33 @@ impl Database {
         }
     }
 
+    /// Begins a transaction that locks the rows it reads with [`Self::for_update`], and only waits for others that lock the same.
+    ///
+    /// # Errors
+    /// What the database returns, among it that another writer takes too long.
+    pub async fn begin_rows(&self) -> Result<Transaction<'static, sqlx::Any>, sqlx::Error> {
+        match self.kind {
+            // It locks the whole file, and knows no finer lock.
+            Kind::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Kind::Postgres => self.pool.begin().await,
+        }
+    }
+
+    /// What ends a query whose rows are to be locked.
+    #[must_use]
+    pub const fn for_update(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "",
+            Kind::Postgres => " FOR UPDATE",
+        }
+    }
+
+    /// Whether other nodes may use it too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.kind == Kind::Postgres
+    }
+
     /// Begins a transaction whose statements all see one state.
     ///
     /// # Errors

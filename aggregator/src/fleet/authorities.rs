@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::authority::{self, Authority, AuthorityError};
-use super::durable_file;
+use crate::durable_file;
 
 /// Authorities in force at a time: a rotation waits until the one before is over.
 const MOST_HELD: usize = 2;
@@ -192,6 +192,11 @@ impl Authorities {
     fn numbered(&self, number: u32, suffix: &str) -> PathBuf {
         self.directory.join(format!("{number}.{suffix}"))
     }
+}
+
+/// Whether a rotation has made any here.
+pub(super) fn has_any(directory: &Path) -> Result<bool, AuthorityError> {
+    Ok(directory.exists() && !numbers(directory)?.is_empty())
 }
 
 /// The numbers of the authorities in a directory, lowest first. Removes what a crash left half done.

@@ -32,7 +32,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use tracing::info;
 
-use super::durable_file;
+use crate::durable_file;
 
 const KEY_FILE: &str = "key.pem";
 const CERTIFICATE_FILE: &str = "certificate.pem";
@@ -91,6 +91,17 @@ pub enum AuthorityError {
     /// The stored certificate can't be used.
     #[error("the authority's certificate: {0}")]
     Identity(#[from] IdentityError),
+    /// The nodes of the installation hold others.
+    #[error(
+        "this node lacks certificate authorities of the installation ({expected}): copy the directory {directory} from a node that \
+         is up to date, with its permissions (cp -a), and start again"
+    )]
+    NotOfInstallation {
+        /// The fingerprints that are missing.
+        expected: String,
+        /// Where authorities are kept.
+        directory: PathBuf,
+    },
     /// There is a directory without an authority in it.
     #[error("there is no authority in {directory}; restore it from a backup")]
     NotThere {

@@ -23,9 +23,10 @@
 //!
 //! What it does not do: speak the network (see `intake`), keep project configuration.
 
+mod agreement;
 mod authorities;
 pub mod authority;
-mod durable_file;
+
 mod link_tls;
 mod registry;
 #[cfg(test)]
@@ -44,12 +45,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::info;
 
+pub use agreement::open_authorities;
 pub use authorities::{Authorities, Held};
 pub use authority::{Authority, AuthorityError, SignedRelay};
 pub use link_tls::{CertificateGauges, LinkTls};
 pub use registry::{Allowed, RelayRow};
 
-use crate::database::Pool;
+use crate::database::{Database, Pool};
 
 /// Why the fleet can't do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +202,7 @@ pub struct AuthorityReport {
 /// The authorities, the tokens and the registry of one installation. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Fleet {
+    database: Database,
     pool: Pool,
     authorities: Authorities,
     /// Who was revoked in this process, so that intake need not wait for its next look at the registry, nor depend on it.
@@ -211,8 +214,9 @@ pub struct Fleet {
 impl Fleet {
     /// Joins the database and the authorities. Works the same in a serving process and in a command on a stopped one.
     #[must_use]
-    pub fn new(pool: Pool, authorities: Authorities) -> Self {
-        Self { pool, authorities, revocations: watch::Sender::new(HashSet::new()) }
+    pub fn new(database: &Database, authorities: Authorities) -> Self {
+        let (database, pool) = (database.clone(), database.pool().clone());
+        Self { database, pool, authorities, revocations: watch::Sender::new(HashSet::new()) }
     }
 
     /// The certificate authority that signs.
@@ -229,8 +233,8 @@ impl Fleet {
 
     /// The database, for tests that look behind the functions here.
     #[cfg(test)]
-    pub(crate) const fn pool(&self) -> &Pool {
-        &self.pool
+    pub(crate) const fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Makes a join token. `random` becomes its secret; `name` is what the relay will be called, else its host's name.
@@ -264,7 +268,7 @@ impl Fleet {
     ) -> Result<JoinedRelay, JoinError> {
         // Parsed before the transaction, which blocks other writers; it is the one part that a stranger's bytes decide.
         let request_to_sign = authority::SigningRequest::parse(&request.csr_pem).map_err(JoinError::Request)?;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.database.begin_write().await?;
         let name = tokens::redeem(&mut transaction, &request.secret, now).await?;
         let relay_id = RelayId::from_random(random);
         let signed =
@@ -297,7 +301,7 @@ impl Fleet {
     ) -> Result<SignedRelay, RenewError> {
         let request = authority::SigningRequest::parse(csr_pem).map_err(RenewError::Request)?;
         let signed = self.authority().sign_relay(&request, relay_id, lifetime, now).map_err(RenewError::Request)?;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.database.begin_write().await?;
         if !registry::renewed(&mut transaction, relay_id, signed.not_after).await? {
             return Err(RenewError::NotAllowed);
         }
@@ -382,7 +386,8 @@ impl Fleet {
     /// [`FleetError::Authority`], among it that a rotation is under way.
     pub async fn rotate_authority(&self, now: Timestamp) -> Result<AuthorityReport, FleetError> {
         let authorities = self.authorities.clone();
-        blocking(move || authorities.rotate(now)).await?;
+        let held = blocking(move || authorities.rotate(now)).await?;
+        agreement::write_down(&self.database, &held, now).await?;
         self.authority_report().await
     }
 
@@ -400,6 +405,7 @@ impl Fleet {
         }
         let authorities = self.authorities.clone();
         blocking(move || authorities.retire()).await?;
+        agreement::write_down(&self.database, &self.authorities.held(), Timestamp::now()).await?;
         self.authority_report().await
     }
 

@@ -20,7 +20,7 @@ async fn fleet() -> (TempDir, Fleet) {
     let directory = tempfile::tempdir().unwrap();
     let database = Database::open(&directory.path().join("picket.db")).await.unwrap();
     let authorities = Authorities::open_or_create(&directory.path().join("authority"), now()).unwrap();
-    let fleet = Fleet::new(database.pool().clone(), authorities);
+    let fleet = Fleet::new(&database, authorities);
     (directory, fleet)
 }
 

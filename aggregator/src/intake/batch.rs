@@ -101,8 +101,14 @@ async fn take(session: &Session, header: &BatchHeader, receive: &mut ReceiveStre
         }
     };
     failpoint("intake::before_journal");
-    let appended = session.shared.intake.journal.append(header.clone(), payload).await;
+    let epoch = session.epoch_of(header.spool_id);
+    let appended = session.shared.intake.journal.append_in(epoch, header.clone(), payload).await;
     drop(reserved);
+    if appended == Err(AppendError::Fenced) {
+        let reason = "another connection with the same spool took over, perhaps at another aggregator";
+        Close::new(CloseCode::Superseded, reason).apply(&session.connection);
+        return None;
+    }
     Some(answer(session, header, appended))
 }
 

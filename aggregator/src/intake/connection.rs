@@ -157,13 +157,16 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
         }
     }
     greeting::welcome(&greeted, &mut streams.0).await?;
-    if let Some(offered) = greeted.offered {
-        let confirmed = greeting::confirmed(shared, relay_id, spool_id, offered, &mut streams.1);
-        match shutdown.run_until_cancelled(confirmed).await {
-            Some(confirmed) => confirmed?,
-            None => return Ok(()),
+    let epoch = match greeted.offered {
+        Some(offered) => {
+            let confirmed = greeting::confirmed(shared, relay_id, spool_id, offered, &mut streams.1);
+            match shutdown.run_until_cancelled(confirmed).await {
+                Some(confirmed) => confirmed?,
+                None => return Ok(()),
+            }
         }
-    }
+        None => greeting::unconfirmed(shared, relay_id, spool_id).await?,
+    };
     let listed = enter(shared, connection, relay, version, spool_id);
     let window_permits = batch::permits(widest.bytes);
     let session = Arc::new(Session {
@@ -172,6 +175,7 @@ async fn link(shared: &Arc<Shared>, connection: &Connection, shutdown: &Cancella
         relay_id,
         shown_authority,
         spool_id,
+        epoch,
         former_spools: greeted.former.into_iter().map(|(spool, _)| spool).collect(),
         config_revision,
         widest,

@@ -18,7 +18,7 @@ use super::Shared;
 use super::close::Close;
 use super::session::StoredSequences;
 use super::window::window;
-use crate::journal::{Journal, JournalError, SpoolClaim};
+use crate::journal::{Journal, JournalError, SessionEpoch, SpoolClaim};
 
 /// How long a relay may take to write the session down. Before it deletes what it hears is stored, which may be much.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(120);
@@ -108,7 +108,7 @@ pub(super) async fn confirmed(
     spool_id: SpoolId,
     offered: SessionId,
     receive: &mut (impl AsyncRead + Unpin),
-) -> Result<(), Close> {
+) -> Result<SessionEpoch, Close> {
     let heard = timeout(CONFIRM_TIMEOUT, read_frame(receive, MAX_CONTROL_FRAME)).await;
     match heard {
         Ok(Ok(FromRelay::Confirm { session })) if session == offered => {}
@@ -117,11 +117,13 @@ pub(super) async fn confirmed(
         Err(_) => return Err(Close::new(CloseCode::Protocol, "the session was not confirmed in time")),
     }
     let noted = ask(shared, relay_id, spool_id, move |journal| journal.confirm_session(spool_id, offered));
-    match noted.await? {
-        true => Ok(()),
-        // Another connection of this spool was greeted meanwhile.
-        false => Err(Close::new(CloseCode::Superseded, "another connection with the same spool took over")),
-    }
+    // Else another connection of this spool was greeted meanwhile.
+    noted.await?.ok_or_else(|| Close::new(CloseCode::Superseded, "another connection with the same spool took over"))
+}
+
+/// Begins the session of a relay that knows nothing of sessions.
+pub(super) async fn unconfirmed(shared: &Shared, relay_id: RelayId, spool_id: SpoolId) -> Result<SessionEpoch, Close> {
+    ask(shared, relay_id, spool_id, move |journal| journal.begin_session(spool_id)).await
 }
 
 fn random_session() -> Result<SessionId, Close> {
@@ -156,7 +158,8 @@ async fn claim(shared: &Shared, relay_id: RelayId, spool_id: SpoolId) -> Result<
         }
     }
     let stored = ask(shared, relay_id, spool_id, move |journal| {
-        Ok(StoredSequences { up_to: journal.stored_up_to(spool_id)?, highest: journal.highest_stored(spool_id)? })
+        let (up_to, highest) = journal.stored(spool_id)?;
+        Ok(StoredSequences { up_to, highest })
     });
     stored.await
 }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::Shared;
 use super::live::SessionGuard;
+use crate::journal::SessionEpoch;
 use crate::quota::QuotaSession;
 
 pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ pub(super) struct Session {
     /// Who signed the certificate that it showed; nothing where that authority was retired in between.
     pub(super) shown_authority: Option<Fingerprint>,
     pub(super) spool_id: SpoolId,
+    /// Which of the spool's sessions it is: an earlier one may store nothing.
+    pub(super) epoch: SessionEpoch,
     /// Ids that batches from before a fork have.
     pub(super) former_spools: Vec<SpoolId>,
     /// The configuration that the relay said it has.
@@ -46,4 +49,14 @@ pub(super) struct Session {
     pub(super) listed: SessionGuard,
     /// Its shares of quotas.
     pub(super) quotas: QuotaSession,
+}
+
+// === impl Session ===
+
+impl Session {
+    /// The epoch that batches of a spool are fenced by: none for a former id, which two directories may share (a copy and its
+    /// original send what both hold under it).
+    pub(super) fn epoch_of(&self, spool: SpoolId) -> Option<SessionEpoch> {
+        (spool == self.spool_id).then_some(self.epoch)
+    }
 }

@@ -7,6 +7,8 @@
 //! 4. publish the new end, then answer every request of the round, duplicates too: the original of a duplicate may be in
 //!    the same round, and an answer given before the fsync would promise what is not on disk yet.
 //!
+//! Where several nodes share a database, 2 to 4 are those of `claims` instead, and before each round the one before it is settled.
+//!
 //! The neighbours of a batch among the stored ranges are looked up in RocksDB and not kept between rounds: a round that fails
 //! leaves nothing behind. Its positions are not used again, because a failed write may yet turn up in the log after a crash, and must
 //! then not meet another batch under its position.
@@ -16,14 +18,14 @@ use std::collections::hash_map::Entry;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fail::fail_point;
 use picket_common::failpoint::failpoint;
 use picket_common::ids::SpoolId;
 use picket_common::wire::BatchHeader;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -31,7 +33,7 @@ use super::dead_letter::{ReplayError, ReplayRequest};
 use super::entry::Source;
 use super::store::{SpoolOnDisk, Transaction};
 use super::stored_ranges::{Coverage, NoteError, SpoolRanges};
-use super::{AppendError, Appended, JournalError, JournalPosition, Shared, entry, lock};
+use super::{AppendError, Appended, JournalError, JournalPosition, SessionEpoch, Shared, claims, entry, lock};
 
 /// Requests that may wait. Their payloads are bounded by intake's budget for bytes in flight, not here.
 pub(super) const QUEUE_LENGTH: usize = 1024;
@@ -39,6 +41,9 @@ pub(super) const QUEUE_LENGTH: usize = 1024;
 const MAX_GROUP_BATCHES: usize = 512;
 /// A commit takes no further batch beyond this, so that one fsync stays short and the copy in memory small.
 const MAX_GROUP_BYTES: usize = 32 * 1024 * 1024;
+
+/// Wait between two tries to settle a round of claims.
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the thread is asked.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub(super) enum Request {
 pub(super) struct AppendRequest {
     pub(super) header: BatchHeader,
     pub(super) payload: Bytes,
+    /// The session it came in, where sessions are fenced.
+    pub(super) epoch: Option<SessionEpoch>,
     pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
@@ -122,7 +129,9 @@ fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>) {
 }
 
 fn commit_until_stopped(shared: &Shared, requests: &mut mpsc::Receiver<Request>) {
-    while let Some(request) = requests.blocking_recv() {
+    while settle(shared, requests) == Settling::Done
+        && let Some(request) = requests.blocking_recv()
+    {
         commit_round(shared, request, requests);
     }
 }
@@ -160,6 +169,36 @@ impl JournalRounds {
             commit_round(&self.shared, first, &mut self.requests);
         }
     }
+}
+
+/// How settling ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settling {
+    Done,
+    /// The thread is to stop; the next open settles.
+    Stopped,
+}
+
+/// Makes sure that no round of claims is open, however long the other nodes' database is away. Who waits meanwhile is refused.
+fn settle(shared: &Shared, requests: &mut mpsc::Receiver<Request>) -> Settling {
+    let Some(ledger) = &shared.ledger else { return Settling::Done };
+    let mut is_first = true;
+    while let Err(problem) = claims::settle(shared, ledger.as_ref()) {
+        if std::mem::take(&mut is_first) {
+            error!(error = %problem, "a round of batches can't be settled with the other nodes, relays keep theirs");
+        }
+        std::thread::sleep(SETTLE_PAUSE);
+        loop {
+            match requests.try_recv() {
+                Err(TryRecvError::Empty) => break,
+                Ok(Request::Stop) | Err(TryRecvError::Disconnected) => return Settling::Stopped,
+                // The askers may have gone.
+                Ok(Request::Append(append)) => drop(append.reply.send(Err(AppendError::Failed(problem.to_string())))),
+                Ok(Request::Replay(replay)) => drop(replay.reply.send(Err(JournalError::Unsettled.into()))),
+            }
+        }
+    }
+    Settling::Done
 }
 
 /// Takes what waits, without waiting for more: the next group gathers while this one syncs.
@@ -225,25 +264,31 @@ fn commit_group(shared: &Shared, group: Vec<AppendRequest>) {
     }
     let started = Instant::now();
     shared.metrics.commit_batches.observe(group.len() as f64);
-    // Before the round: it looks at the end.
-    let healed = shared.heal();
-    let mut round = Round::new(shared);
-    let verdicts: Vec<_> = group.iter().map(|request| round.judge(request)).collect();
-    let committed = healed.and_then(|()| round.commit());
+    let answered = match &shared.ledger {
+        Some(ledger) => claims::commit_group(shared, ledger.as_ref(), &group),
+        None => commit_alone(shared, &group),
+    };
     shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-    if let Err(error) = &committed {
+    let answers = answered.unwrap_or_else(|error| {
         shared.metrics.failed_commits.inc();
         error!(%error, batches = group.len(), "journal commit failed, relays keep their batches");
-    }
+        group.iter().map(|_| Err(AppendError::Failed(error.to_string()))).collect()
+    });
     failpoint("journal::after_commit_before_ack");
-    for (request, verdict) in group.into_iter().zip(verdicts) {
-        let answer = match &committed {
-            Ok(()) => verdict,
-            Err(error) => Err(AppendError::Failed(error.to_string())),
-        };
+    for (request, answer) in group.into_iter().zip(answers) {
         // The asker may have gone with its connection; its relay sends again and learns that the batch is a duplicate.
         let _ = request.reply.send(answer);
     }
+}
+
+/// Stores a group where no other node has a journal: the stored ranges here decide.
+fn commit_alone(shared: &Shared, group: &[AppendRequest]) -> Result<Vec<Result<Appended, AppendError>>, JournalError> {
+    // Before the round: it looks at the end.
+    shared.heal()?;
+    let mut round = Round::new(shared);
+    let verdicts = group.iter().map(|request| round.judge(request)).collect();
+    round.commit()?;
+    Ok(verdicts)
 }
 
 /// One group commit in the making.

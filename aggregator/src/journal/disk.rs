@@ -110,4 +110,12 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// [`DiskError`]; whether they are made is not known then, and no other write succeeds before the database is opened anew.
     fn write(&self, changes: Vec<Change>) -> Result<(), DiskError>;
+
+    /// As [`Self::write`], but a crash may forget the changes, as a whole, unless a later write has returned.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    fn write_lazily(&self, changes: Vec<Change>) -> Result<(), DiskError> {
+        self.write(changes)
+    }
 }

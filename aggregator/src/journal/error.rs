@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::JournalPosition;
 use super::disk::DiskError;
+use super::{JournalPosition, LedgerError};
 
 /// Why the journal can't do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,12 @@ pub enum JournalError {
         /// How many records are lost with it, as far as it says.
         records: u64,
     },
+    /// The database that the nodes share gave no answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Batches that were stored before are not settled yet; they come first.
+    #[error("the journal has batches that are not settled with the other nodes yet")]
+    Unsettled,
     /// A failpoint asked for this; only with the feature `failpoints`.
     #[error("failed on purpose by a failpoint")]
     Failpoint,
@@ -106,6 +112,9 @@ pub enum AppendError {
     /// Too many sequences before it are missing; they must come first.
     #[error("too many earlier sequences of the spool are missing")]
     TooManyGaps,
+    /// Its session is over: the spool has a later one, here or at another node.
+    #[error("the spool has a later session, perhaps with another aggregator")]
+    Fenced,
     /// The aggregator is stopping.
     #[error("the journal is closed")]
     Closed,

@@ -10,6 +10,8 @@
 //! - Positions grow and are never used twice, so they may name things elsewhere (insert plans, deduplication tokens).
 //! - Below the cursor there is nothing: entries are deleted in the same transaction that moves the cursor, and a batch
 //!   does not come back after that, because its spool's ranges stay.
+//! - Where several nodes share a database, that says what is stored, and this journal holds what it has won there (`claims`);
+//!   `spools` is empty then.
 //! - A write that failed is never answered as done. RocksDB takes no other after it, so the database is opened anew in place
 //!   (`Shared::heal`): the failed write is then in it as a whole or not at all, what was answered before is in it, and
 //!   cursor and end are read from it again. Positions that it may have used are not used again.
@@ -25,6 +27,7 @@
 //! ├─ state    "format"         ──▶ 2                         1 is converted, see `format_one`
 //! │           "cursor"         ──▶ position: u64 BE          all before it is in ClickHouse
 //! │           "plan"           ──▶ the pending insert plan, opaque here
+//! │           "claims"         ──▶ the last round of claims, see `claims`
 //! ├─ dead_letters   what could not be read, decoded or inserted, see `dead_letter`
 //! └─ recent_events  project, event id ──▶ when it was stored, see `recent_events`
 //!
@@ -45,6 +48,7 @@
 //!
 //! What it does not do: decompress or look into payloads, decide what a plan is, know relays beyond the owner of a spool.
 
+mod claims;
 mod committer;
 pub mod config;
 mod dead_letter;
@@ -66,6 +70,7 @@ mod stored_ranges;
 mod tests;
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -74,6 +79,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
+pub use claims::{ClaimRound, LedgerError, RangeClaim, SessionEpoch, SpoolLedger, Verdict};
 pub use committer::{JournalCommitter, JournalRounds};
 pub use config::JournalConfig;
 pub use dead_letter::{DeadLetter, DeadLetterReason, DeadLetterTotals, Form, NewDeadLetter, ReplayError};
@@ -83,13 +89,13 @@ pub use position::JournalPosition;
 pub use reading::{CorruptEntry, JournalEntry, JournalRead};
 pub use recent_events::EventKey;
 pub use spools::SpoolClaim;
+pub(crate) use stored_ranges::{Coverage, MAX_GAPS, NoteError, RangeChanges, RangesOnDisk, SpoolRanges};
 
 use committer::{AppendRequest, QUEUE_LENGTH, Request};
 use disk::Disk;
 use metrics::JournalMetrics;
 use shared::{Progress, Shared};
 use store::{Recovered, Store};
-use stored_ranges::MAX_GAPS;
 
 /// What became of an appended batch; either way it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,15 +133,29 @@ impl Journal {
     /// # Errors
     /// [`JournalError`] if the directory can't be opened, is of a newer format, or is damaged.
     pub fn open(directory: &Path, config: &JournalConfig) -> Result<(Self, JournalCommitter), JournalError> {
-        Self::open_with(directory, config, MAX_GAPS)
+        Self::open_with(directory, config, None, MAX_GAPS)
+    }
+
+    /// As [`Self::open`], where other nodes have journals too: `ledger` decides which of them holds what. A round of claims that
+    /// was cut off is settled first.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_shared(
+        directory: &Path,
+        config: &JournalConfig,
+        ledger: Arc<dyn SpoolLedger>,
+    ) -> Result<(Self, JournalCommitter), JournalError> {
+        Self::open_with(directory, config, Some(ledger), MAX_GAPS)
     }
 
     fn open_with(
         directory: &Path,
         config: &JournalConfig,
+        ledger: Option<Arc<dyn SpoolLedger>>,
         max_gaps: u64,
     ) -> Result<(Self, JournalCommitter), JournalError> {
-        let shared = Self::recovered(Store::open(directory, config)?, config, max_gaps)?;
+        let shared = Self::recovered(Store::open(directory, config)?, config, ledger, max_gaps)?;
         let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
         let committer = JournalCommitter::start(Arc::clone(&shared), queue, requests.downgrade())?;
         Ok((Self { shared, requests }, committer))
@@ -146,26 +166,33 @@ impl Journal {
     /// # Errors
     /// As [`Self::open`].
     pub fn on_disk(disk: Arc<dyn Disk>, config: &JournalConfig) -> Result<(Self, JournalRounds), JournalError> {
-        let shared = Self::recovered(Store::on(disk)?, config, MAX_GAPS)?;
+        let shared = Self::recovered(Store::on(disk)?, config, None, MAX_GAPS)?;
         let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
         let rounds = JournalRounds::new(Arc::clone(&shared), queue);
         Ok((Self { shared, requests }, rounds))
     }
 
     /// Goes on where the journal in the store stood.
-    fn recovered(store: Store, config: &JournalConfig, max_gaps: u64) -> Result<Arc<Shared>, JournalError> {
+    fn recovered(
+        store: Store,
+        config: &JournalConfig,
+        ledger: Option<Arc<dyn SpoolLedger>>,
+        max_gaps: u64,
+    ) -> Result<Arc<Shared>, JournalError> {
         let recovered = store.recover()?;
         let dead_letters = store.dead_letter_totals()?;
-        let Recovered { cursor, end, finished_bytes, appended_bytes } = recovered;
+        let Recovered { cursor, end, reserved, finished_bytes, appended_bytes } = recovered;
         let shared = Arc::new(Shared {
             store,
             max_bytes: config.max_bytes.as_u64(),
             max_gaps,
             dead_letter_max_bytes: config.dead_letter_max_bytes.as_u64(),
+            is_unsettled: AtomicBool::new(ledger.is_some()),
+            ledger,
             metrics: JournalMetrics::new(),
             last_heal: Mutex::new(None),
             dead_letters: Mutex::new(dead_letters),
-            progress: Mutex::new(Progress { cursor, end, reserved: end, appended_bytes, finished_bytes }),
+            progress: Mutex::new(Progress { cursor, end, reserved, appended_bytes, finished_bytes }),
             state_writes: Mutex::new(()),
             end: watch::Sender::new(end),
         });
@@ -187,10 +214,23 @@ impl Journal {
     /// # Errors
     /// [`AppendError`], by what the relay should do.
     pub async fn append(&self, header: BatchHeader, payload: Bytes) -> Result<Appended, AppendError> {
+        self.append_in(None, header, payload).await
+    }
+
+    /// As [`Self::append`], for a session: nothing is stored where the spool has a later one.
+    ///
+    /// # Errors
+    /// [`AppendError`], by what the relay should do.
+    pub async fn append_in(
+        &self,
+        epoch: Option<SessionEpoch>,
+        header: BatchHeader,
+        payload: Bytes,
+    ) -> Result<Appended, AppendError> {
         debug_assert!(header.validate().is_ok(), "intake validates headers");
         debug_assert_eq!(header.payload_bytes, payload.len() as u64, "intake reads exactly the announced bytes");
         let (reply, answer) = oneshot::channel();
-        let request = Request::Append(AppendRequest { header, payload, reply });
+        let request = Request::Append(AppendRequest { header, payload, epoch, reply });
         self.requests.send(request).await.map_err(|_| AppendError::Closed)?;
         answer.await.map_err(|_| AppendError::Closed)?
     }

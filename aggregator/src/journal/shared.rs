@@ -1,12 +1,14 @@
 //! What the commit thread and the readers share: the store, and where things stand.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use picket_common::ids::SpoolId;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::claims::SpoolLedger;
 use super::dead_letter::{DeadLetter, DeadLetterTotals, NewDeadLetter};
 use super::metrics::JournalMetrics;
 use super::store::{Recovered, SetAside, SpoolOnDisk, Store};
@@ -24,6 +26,10 @@ pub(super) struct Shared {
     /// Most gaps of a spool: [`MAX_GAPS`], but in tests.
     pub(super) max_gaps: u64,
     pub(super) dead_letter_max_bytes: u64,
+    /// What the nodes share; none where this one is alone.
+    pub(super) ledger: Option<Arc<dyn SpoolLedger>>,
+    /// The last round of claims may be unsettled.
+    pub(super) is_unsettled: AtomicBool,
     pub(super) metrics: JournalMetrics,
     /// When the database was last opened anew.
     pub(super) last_heal: Mutex<Option<Instant>>,
@@ -64,10 +70,11 @@ impl Shared {
         }
         let healed = self.store.heal();
         *last_try = Some(Instant::now());
-        let Recovered { cursor, end, finished_bytes, appended_bytes } = healed?;
+        let Recovered { cursor, end, reserved, finished_bytes, appended_bytes } = healed?;
+        self.is_unsettled.store(self.ledger.is_some(), Ordering::Release);
         {
             let mut progress = lock(&self.progress);
-            let reserved = progress.reserved.max(end);
+            let reserved = progress.reserved.max(reserved);
             *progress = Progress { cursor, end, reserved, appended_bytes, finished_bytes };
         }
         self.show_backlog();
@@ -148,6 +155,23 @@ impl Shared {
             progress.end = end;
             progress.appended_bytes += bytes;
         }
+        self.show_backlog();
+        self.end.send_replace(end);
+    }
+
+    /// Entries were written that may not be read yet.
+    pub(super) fn note_appended(&self, bytes: u64) {
+        lock(&self.progress).appended_bytes += bytes;
+        self.show_backlog();
+    }
+
+    /// All that was written can be read.
+    pub(super) fn publish_reserved(&self) {
+        let end = {
+            let mut progress = lock(&self.progress);
+            progress.end = progress.reserved;
+            progress.end
+        };
         self.show_backlog();
         self.end.send_replace(end);
     }

@@ -4,7 +4,10 @@ use picket_common::ids::SpoolId;
 use picket_common::wire::lineage::{Greeting, Lineage, SessionId};
 
 use super::store::Transaction;
-use super::{Journal, JournalError, lock};
+use super::{Journal, JournalError, SessionEpoch, lock};
+
+/// The epoch of every session where no other node has any: intake closes the earlier connection itself.
+const ALONE: SessionEpoch = SessionEpoch::new(0);
 
 impl Journal {
     /// Judges what a relay says of its spool's past, and offers `session` where it is the spool that was here. The offer is on
@@ -13,6 +16,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError`] if the state can't be read or written; then nothing was offered.
     pub fn greet_spool(&self, spool: SpoolId, lineage: &Lineage, session: SessionId) -> Result<Greeting, JournalError> {
+        if let Some(ledger) = &self.shared.ledger {
+            return Ok(ledger.greet(spool, lineage, session)?);
+        }
         let _writing = lock(&self.shared.state_writes);
         self.shared.heal()?;
         let mut book = self.shared.store.session_book(spool)?;
@@ -23,22 +29,37 @@ impl Journal {
         Ok(greeting)
     }
 
-    /// Notes that the relay has written the session down; false if it is not the one that was offered last. On disk when this
-    /// returns, so that no batch of the session is taken while a copy could still pass for its spool.
+    /// Notes that the relay has written the session down, and returns its epoch; none if it is not the session that was offered
+    /// last. On disk when this returns, so that no batch of the session is taken while a copy could still pass for its spool.
+    /// Sessions of the spool that were confirmed before, at whichever node, store nothing from then on.
     ///
     /// # Errors
     /// [`JournalError`] if the state can't be read or written.
-    pub fn confirm_session(&self, spool: SpoolId, session: SessionId) -> Result<bool, JournalError> {
+    pub fn confirm_session(&self, spool: SpoolId, session: SessionId) -> Result<Option<SessionEpoch>, JournalError> {
+        if let Some(ledger) = &self.shared.ledger {
+            return Ok(ledger.confirm(spool, session)?);
+        }
         let _writing = lock(&self.shared.state_writes);
         self.shared.heal()?;
         let mut book = self.shared.store.session_book(spool)?;
         if !book.confirm(session) {
-            return Ok(false);
+            return Ok(None);
         }
         let mut transaction = Transaction::default();
         self.shared.store.put_session_book(&mut transaction, spool, &book)?;
         self.shared.store.commit(transaction)?;
-        Ok(true)
+        Ok(Some(ALONE))
+    }
+
+    /// As [`Self::confirm_session`], for a relay that knows nothing of sessions.
+    ///
+    /// # Errors
+    /// [`JournalError`] if the state can't be read or written.
+    pub fn begin_session(&self, spool: SpoolId) -> Result<SessionEpoch, JournalError> {
+        match &self.shared.ledger {
+            Some(ledger) => Ok(ledger.begin_session(spool)?),
+            None => Ok(ALONE),
+        }
     }
 }
 
@@ -59,8 +80,8 @@ mod tests {
         {
             let (journal, committer) = Journal::open(directory.path(), &JournalConfig::default()).unwrap();
             assert_eq!(journal.greet_spool(spool, &hello(None), session(1)).unwrap(), Greeting::Welcome);
-            assert!(!journal.confirm_session(spool, session(2)).unwrap(), "it was not offered");
-            assert!(journal.confirm_session(spool, session(1)).unwrap());
+            assert_eq!(journal.confirm_session(spool, session(2)).unwrap(), None, "it was not offered");
+            assert!(journal.confirm_session(spool, session(1)).unwrap().is_some());
             drop(journal);
             committer.shutdown();
         }

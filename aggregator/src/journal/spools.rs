@@ -20,17 +20,29 @@ impl Journal {
     /// All sequences of the spool up to this one are stored; zero if the first is missing.
     ///
     /// # Errors
-    /// [`JournalError::Read`] or [`JournalError::State`].
+    /// [`JournalError::Read`], [`JournalError::State`] or [`JournalError::Ledger`].
     pub fn stored_up_to(&self, spool: SpoolId) -> Result<Sequence, JournalError> {
-        Ok(self.shared.stored_ranges(spool)?.high_water())
+        Ok(self.stored(spool)?.0)
     }
 
     /// The highest sequence of the spool that is stored, whatever is missing below; zero if none is.
     ///
     /// # Errors
-    /// [`JournalError::Read`] or [`JournalError::State`].
+    /// [`JournalError::Read`], [`JournalError::State`] or [`JournalError::Ledger`].
     pub fn highest_stored(&self, spool: SpoolId) -> Result<Sequence, JournalError> {
-        self.shared.stored_ranges(spool)?.highest()
+        Ok(self.stored(spool)?.1)
+    }
+
+    /// Both of a spool: up to where all of it is stored, and the highest sequence that is.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`], [`JournalError::State`] or [`JournalError::Ledger`].
+    pub fn stored(&self, spool: SpoolId) -> Result<(Sequence, Sequence), JournalError> {
+        if let Some(ledger) = &self.shared.ledger {
+            return Ok(ledger.stored(spool)?);
+        }
+        let ranges = self.shared.stored_ranges(spool)?;
+        Ok((ranges.high_water(), ranges.highest()?))
     }
 
     /// Makes the spool the relay's, durably, if it is nobody's or `replaces`'s; else says whose it is. A spool keeps its
@@ -44,6 +56,9 @@ impl Journal {
         relay: RelayId,
         replaces: Option<RelayId>,
     ) -> Result<SpoolClaim, JournalError> {
+        if let Some(ledger) = &self.shared.ledger {
+            return Ok(ledger.claim_spool(spool, relay, replaces)?);
+        }
         let _writing = lock(&self.shared.state_writes);
         self.shared.heal()?;
         match self.shared.store.spool_owner(spool)? {

@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod rocks;
+mod rounds;
 mod spools;
 
 pub(super) use dead_letters::SetAside;
@@ -50,7 +51,10 @@ pub(super) struct Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Recovered {
     pub(super) cursor: JournalPosition,
+    /// Up to where entries may be read: not those of a round of claims that is not settled.
     pub(super) end: JournalPosition,
+    /// One past the last entry.
+    pub(super) reserved: JournalPosition,
     /// Running total of payload bytes at the cursor and at the end.
     pub(super) finished_bytes: u64,
     pub(super) appended_bytes: u64,
@@ -197,13 +201,14 @@ impl Store {
         let first = self.neighbour(waiting, Order::Ascending)?;
         let last = self.neighbour(waiting, Order::Descending)?;
         let (Some((_, first)), Some((last_position, last))) = (first, last) else {
-            return Ok(Recovered { cursor, end: cursor, finished_bytes: 0, appended_bytes: 0 });
+            return Ok(Recovered { cursor, end: cursor, reserved: cursor, finished_bytes: 0, appended_bytes: 0 });
         };
-        let end = last_position.next();
+        let reserved = last_position.next();
+        let end = self.kept_round()?.begins_at().map_or(reserved, |unsettled| unsettled.clamp(cursor, reserved));
         // Where a prefix is damaged the backlog's size is not known; the entries are reported when they are read.
         let finished_bytes = entry::stored_before(&first).unwrap_or(0);
         let appended_bytes = entry::stored_before(&last).map_or(finished_bytes, |before| before + last.len() as u64);
-        Ok(Recovered { cursor, end, finished_bytes, appended_bytes })
+        Ok(Recovered { cursor, end, reserved, finished_bytes, appended_bytes })
     }
 
     /// The first entry of a walk.

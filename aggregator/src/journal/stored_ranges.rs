@@ -29,14 +29,14 @@ use super::JournalError;
 
 /// Most ranges above the mark of a spool. Each lane of a relay leaves a gap where it is behind the others, so tens of thousands
 /// are possible; a peer that skips sequences for ever must not fill the disk. About 50 MB on disk.
-pub(super) const MAX_GAPS: u64 = 1 << 20;
+pub(crate) const MAX_GAPS: u64 = 1 << 20;
 
 /// Where the range that says the high-water mark begins.
 const MARK: u64 = 1;
 
 /// What a range of sequences is to the stored ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coverage {
+pub(crate) enum Coverage {
     /// None of it is stored.
     New,
     /// All of it is stored.
@@ -47,7 +47,7 @@ pub(super) enum Coverage {
 
 /// Why a range was not noted.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoteError {
+pub(crate) enum NoteError {
     /// There are as many ranges as may be already, and this one would be another.
     #[error("too many ranges of the spool have gaps between them")]
     TooManyGaps,
@@ -56,7 +56,7 @@ pub(super) enum NoteError {
 }
 
 /// The ranges of a spool that are on disk.
-pub(super) trait RangesOnDisk {
+pub(crate) trait RangesOnDisk {
     /// The end of the range that begins at `first`.
     fn beginning_at(&self, first: u64) -> Result<Option<u64>, JournalError>;
     /// The last range that begins after `after` and at or before `at_most`, as first and last.
@@ -67,7 +67,7 @@ pub(super) trait RangesOnDisk {
 
 /// The stored ranges of one spool with the additions of one commit.
 #[derive(Debug)]
-pub(super) struct SpoolRanges<D> {
+pub(crate) struct SpoolRanges<D> {
     disk: D,
     max_gaps: u64,
     high_water: u64,
@@ -81,17 +81,17 @@ pub(super) struct SpoolRanges<D> {
 
 /// What a commit changes in the ranges of a spool.
 #[derive(Debug)]
-pub(super) struct RangeChanges<'a> {
-    pub(super) put: &'a BTreeMap<u64, u64>,
-    pub(super) gone: &'a BTreeSet<u64>,
+pub(crate) struct RangeChanges<'a> {
+    pub(crate) put: &'a BTreeMap<u64, u64>,
+    pub(crate) gone: &'a BTreeSet<u64>,
     /// The new number of ranges above the mark, if it is another.
-    pub(super) above_mark: Option<u64>,
+    pub(crate) above_mark: Option<u64>,
 }
 
 // === impl SpoolRanges ===
 
 impl<D: RangesOnDisk> SpoolRanges<D> {
-    pub(super) fn read(disk: D, max_gaps: u64) -> Result<Self, JournalError> {
+    pub(crate) fn read(disk: D, max_gaps: u64) -> Result<Self, JournalError> {
         let high_water = disk.beginning_at(MARK)?.unwrap_or(0);
         let above_mark = disk.above_mark()?;
         let (put, gone) = (BTreeMap::new(), BTreeSet::new());
@@ -99,17 +99,17 @@ impl<D: RangesOnDisk> SpoolRanges<D> {
     }
 
     /// Everything up to and including this sequence is stored; zero if the first is missing.
-    pub(super) const fn high_water(&self) -> Sequence {
+    pub(crate) const fn high_water(&self) -> Sequence {
         Sequence::new(self.high_water)
     }
 
     /// The highest sequence that is stored; zero if none is.
-    pub(super) fn highest(&self) -> Result<Sequence, JournalError> {
+    pub(crate) fn highest(&self) -> Result<Sequence, JournalError> {
         Ok(Sequence::new(self.last_beginning_by(u64::MAX)?.map_or(self.high_water, |(_, last)| last)))
     }
 
     /// Compares `first..=last` with what is stored.
-    pub(super) fn coverage(&self, first: Sequence, last: Sequence) -> Result<Coverage, JournalError> {
+    pub(crate) fn coverage(&self, first: Sequence, last: Sequence) -> Result<Coverage, JournalError> {
         let (first, last) = (first.get(), last.get());
         debug_assert!(0 < first && first <= last, "the header was validated before");
         if last <= self.high_water {
@@ -128,7 +128,7 @@ impl<D: RangesOnDisk> SpoolRanges<D> {
     }
 
     /// Notes `first..=last`, of which nothing may be stored yet. Changes nothing where it fails.
-    pub(super) fn note(&mut self, first: Sequence, last: Sequence) -> Result<(), NoteError> {
+    pub(crate) fn note(&mut self, first: Sequence, last: Sequence) -> Result<(), NoteError> {
         debug_assert!(matches!(self.coverage(first, last), Ok(Coverage::New)), "only new ranges are noted");
         let (first, last) = (first.get(), last.get());
         let next = match last.checked_add(1) {
@@ -162,7 +162,7 @@ impl<D: RangesOnDisk> SpoolRanges<D> {
     }
 
     /// What was noted.
-    pub(super) fn changes(&self) -> RangeChanges<'_> {
+    pub(crate) fn changes(&self) -> RangeChanges<'_> {
         let above_mark = (self.above_mark != self.above_mark_on_disk).then_some(self.above_mark);
         RangeChanges { put: &self.put, gone: &self.gone, above_mark }
     }

@@ -149,7 +149,7 @@ async fn spools_do_not_share_their_sequences() {
 #[tokio::test]
 async fn a_refused_batch_leaves_no_trace_in_the_group_it_came_with() {
     let directory = tempfile::tempdir().unwrap();
-    let (journal, committer) = Journal::open_with(directory.path(), &JournalConfig::default(), FEW_GAPS).unwrap();
+    let (journal, committer) = Journal::open_with(directory.path(), &JournalConfig::default(), None, FEW_GAPS).unwrap();
     let opened = Opened { directory, journal, committer };
     // One commit with many gaps and, among them, the batch that is one gap too many.
     let last_gap = FEW_GAPS;
@@ -462,7 +462,7 @@ async fn after_a_panic_of_the_commit_thread_every_append_hears_that_the_journal_
     let (mut header, payload) = batch(1, 1);
     (header.first, header.last) = (Sequence::new(0), Sequence::new(0));
     let (reply, answer) = oneshot::channel();
-    opened.journal.requests.send(Request::Append(AppendRequest { header, payload, reply })).await.unwrap();
+    opened.journal.requests.send(Request::Append(AppendRequest { header, payload, epoch: None, reply })).await.unwrap();
     let others: Vec<_> = (1..50)
         .map(|sequence| {
             let journal = opened.journal.clone();

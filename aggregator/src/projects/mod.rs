@@ -202,6 +202,20 @@ impl Projects {
             .collect()
     }
 
+    /// Publishes what was changed by another node or a command, if anything was.
+    ///
+    /// # Errors
+    /// [`ProjectError`].
+    pub async fn refresh(&self) -> Result<(), ProjectError> {
+        let revision: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'config_revision'")
+            .fetch_one(self.database.pool())
+            .await?;
+        match revision.unsigned_abs() > self.current().revision {
+            true => self.publish().await,
+            false => Ok(()),
+        }
+    }
+
     async fn publish(&self) -> Result<(), ProjectError> {
         let snapshot = Arc::new(read_snapshot(&self.database).await?);
         // Two changes may publish in the other order than they committed; the higher revision stays.

@@ -6,6 +6,7 @@
 //! | front | pages, metrics, commands | answer people, scrapers, commands | second |
 //! | front | reload | reads the configuration again on SIGHUP | second |
 //! | back | worker | carries insert plans out | last, finishes the plan under way |
+//! | back | nodes | follows what other nodes change; only with PostgreSQL | last |
 //! | back | journal | lives as long as the journal's commit thread | last |
 //!
 //! All of them are needed: one that ends early ends the aggregator (`picket_common::supervision`).
@@ -29,6 +30,7 @@ use crate::config::AggregatorConfig;
 use crate::intake::{Intake, IntakeMetrics, IntakeServer, LinkConfig, LiveRelays};
 use crate::issues::Issues;
 use crate::metrics;
+use crate::nodes::{self, Following};
 use crate::process::surroundings::Installed;
 use crate::process::{ProcessMetrics, Refusals, Worker};
 use crate::query::Query;
@@ -96,10 +98,14 @@ impl Tasks {
         };
 
         let stop = CancellationToken::new();
-        let back = vec![
+        let mut back = vec![
             supervisor.spawn("worker", worker.run(stop.clone())),
             supervisor.spawn("journal", watch_journal(stores, stop.clone())),
         ];
+        if let Some(node) = stores.node.clone() {
+            let following = Following { node, projects: stores.registry.projects.clone() };
+            back.push(supervisor.spawn("nodes", nodes::follow(following, stop.clone())));
+        }
         let back = Stage { stop, tasks: back };
         let stop = CancellationToken::new();
         let front = vec![

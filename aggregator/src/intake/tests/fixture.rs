@@ -68,7 +68,7 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
     let directory = tempfile::tempdir().unwrap();
     let database = Database::open(&directory.path().join("picket.db")).await.unwrap();
     let authorities = Authorities::open_or_create(&directory.path().join("authority"), Timestamp::now()).unwrap();
-    let fleet = Fleet::new(database.pool().clone(), authorities);
+    let fleet = Fleet::new(&database, authorities);
     let (journal, committer) = Journal::open(&directory.path().join("journal"), journal).unwrap();
     let (projects, watched) = watch::channel(Arc::new(ConfigSnapshot::default()));
     let live = LiveRelays::default();

@@ -69,7 +69,7 @@ async fn a_revocation_by_another_process_is_noticed_within_five_seconds() {
     let directory = tempfile::tempdir().unwrap();
     let authorities = Authorities::open_or_create(directory.path(), Timestamp::now()).unwrap();
     // Shares the database and nothing else, as another process would.
-    let elsewhere = Fleet::new(aggregator.fleet.pool().clone(), authorities);
+    let elsewhere = Fleet::new(aggregator.fleet.database(), authorities);
     let revoked = Instant::now();
     elsewhere.revoke(joined.relay_id, Timestamp::now()).await.unwrap();
     assert_eq!(relay.closed().await.0, code(CloseCode::NotAllowed));
@@ -80,7 +80,7 @@ async fn a_revocation_by_another_process_is_noticed_within_five_seconds() {
 async fn a_certificate_whose_relay_is_not_registered_is_refused() {
     let aggregator = start().await;
     let joined = aggregator.join().await;
-    sqlx::query("DELETE FROM relays").execute(aggregator.fleet.pool()).await.unwrap();
+    sqlx::query("DELETE FROM relays").execute(aggregator.fleet.database().pool()).await.unwrap();
     let connection = aggregator.connect(&joined).await.unwrap();
     let (closed_with, reason) = closed(&connection).await;
     assert_eq!(closed_with, code(CloseCode::NotAllowed), "{reason}");

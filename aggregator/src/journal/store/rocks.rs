@@ -35,6 +35,19 @@ const fn name(family: Family) -> &'static str {
 // === impl Rocks ===
 
 impl Rocks {
+    fn batch(&self, changes: Vec<Change>) -> Result<WriteBatch, DiskError> {
+        let mut batch = WriteBatch::default();
+        // One by one, so that the bytes are not in memory twice.
+        for change in changes {
+            match change {
+                Change::Put(family, key, value) => batch.put_cf(self.family(family)?, key, value),
+                Change::Delete(family, key) => batch.delete_cf(self.family(family)?, key),
+                Change::DeleteRange(family, from, to) => batch.delete_range_cf(self.family(family)?, from, to),
+            }
+        }
+        Ok(batch)
+    }
+
     pub(super) fn open(directory: &Path, config: &JournalConfig) -> Result<Self, JournalError> {
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -94,18 +107,13 @@ impl Disk for Rocks {
     }
 
     fn write(&self, changes: Vec<Change>) -> Result<(), DiskError> {
-        let mut batch = WriteBatch::default();
-        // One by one, so that the bytes are not in memory twice.
-        for change in changes {
-            match change {
-                Change::Put(family, key, value) => batch.put_cf(self.family(family)?, key, value),
-                Change::Delete(family, key) => batch.delete_cf(self.family(family)?, key),
-                Change::DeleteRange(family, from, to) => batch.delete_range_cf(self.family(family)?, from, to),
-            }
-        }
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        Ok(self.0.write_opt(batch, &options)?)
+        Ok(self.0.write_opt(self.batch(changes)?, &options)?)
+    }
+
+    fn write_lazily(&self, changes: Vec<Change>) -> Result<(), DiskError> {
+        Ok(self.0.write(self.batch(changes)?)?)
     }
 }
 

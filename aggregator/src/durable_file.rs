@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Writes beside `path`, syncs, and renames into place; then syncs the directory, so that the name is durable too.
 /// `mode` holds from the first byte on: a key is never readable by others, not even for a moment.
-pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
     let temporary = path.with_extension("new");
     // Left by a crash in between; its mode may not be ours.
@@ -23,12 +23,12 @@ pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Removes a file, durably.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     std::fs::remove_file(path)?;
     sync_directory(path.parent().unwrap_or_else(|| Path::new(".")))
 }
 
 /// Makes names that came or went in a directory durable.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
