@@ -12,6 +12,7 @@
 //!   database, whichever process or host they come from.
 
 mod connect;
+mod insert_turn;
 
 use std::fmt::Write as _;
 
@@ -19,6 +20,7 @@ use sqlx::Transaction;
 use sqlx::any::AnyRow;
 
 pub use connect::DatabaseLocation;
+pub use insert_turn::{InsertTurn, TurnKind};
 
 /// Connections to either database.
 pub type Pool = sqlx::AnyPool;

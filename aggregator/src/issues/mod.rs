@@ -141,6 +141,12 @@ impl Issues {
         Self { database: database.clone(), known: HashMap::new() }
     }
 
+    /// The database that it works on.
+    #[must_use]
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Finds or makes the issue of each claim, in order.
     ///
     /// # Errors

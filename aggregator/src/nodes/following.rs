@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::Node;
 use crate::projects::Projects;
+use crate::quota::{Company, QuotaAuthority};
 
 /// How often the configuration's revision is looked at: what a change at another node takes at most to get to the relays here.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -25,11 +26,13 @@ pub struct Following {
     pub node: Node,
     /// What relays are told of projects.
     pub projects: Projects,
+    /// Divides limits otherwise where there are other nodes.
+    pub quotas: QuotaAuthority,
 }
 
 /// Follows until `stop`. While the database is away nothing changes there either.
 pub async fn follow(following: Following, stop: CancellationToken) {
-    let Following { node, projects } = following;
+    let Following { node, projects, quotas } = following;
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut looks, mut is_away) = (0_u32, false);
@@ -37,7 +40,8 @@ pub async fn follow(following: Following, stop: CancellationToken) {
         let looked = async {
             projects.refresh().await.map_err(|error| error.to_string())?;
             if looks % LOOKS_A_TOUCH == 0 {
-                node.touch(Timestamp::now()).await.map_err(|error| error.to_string())?;
+                let nodes = node.touch(Timestamp::now()).await.map_err(|error| error.to_string())?;
+                quotas.set_company(if nodes > 1 { Company::Others } else { Company::Alone });
             }
             Ok::<_, String>(())
         };

@@ -9,7 +9,7 @@ use picket_common::timestamp::Timestamp;
 use tokio::task::JoinError;
 use uuid::Uuid;
 
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, InsertTurn, TurnKind};
 use crate::events::EventsStore;
 use crate::events::tables::Tables;
 use crate::issues::{Claim, IssueId, Issues};
@@ -30,6 +30,11 @@ pub trait Surroundings: Send + Sync {
 
     /// Finds or makes the issue of each claim, in order. What was answered once is answered for ever.
     fn assign(&mut self, claims: &[&Claim]) -> impl Future<Output = Result<Vec<IssueId>, DatabaseError>> + Send;
+
+    /// Waits for this node's turn at inserting; without other nodes there is nothing to wait for.
+    fn insert_turn(&self, _kind: TurnKind) -> impl Future<Output = Result<InsertTurn, DatabaseError>> + Send {
+        std::future::ready(Ok(InsertTurn::uncontended()))
+    }
 
     /// Does work that waits for the disk or takes long, without holding up others.
     fn blocking<T: Send + 'static>(
@@ -64,6 +69,10 @@ impl Surroundings for Installed {
 
     async fn assign(&mut self, claims: &[&Claim]) -> Result<Vec<IssueId>, DatabaseError> {
         self.issues.assign(claims).await
+    }
+
+    async fn insert_turn(&self, kind: TurnKind) -> Result<InsertTurn, DatabaseError> {
+        Ok(self.issues.database().insert_turn(kind).await?)
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {

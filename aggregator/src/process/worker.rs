@@ -19,7 +19,7 @@ use super::pipeline;
 use super::plan::{self, InsertPlan};
 use super::refused_outcomes;
 use super::surroundings::{Installed, Surroundings};
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, TurnKind};
 use crate::events::in_doubt::{finish_outcomes, insert_outcome_part, insert_part, insert_rows_in_doubt};
 use crate::events::insert::{Block, insert};
 use crate::events::tables::Tables as _;
@@ -329,8 +329,24 @@ impl<S: Surroundings> Worker<S> {
         Ok(Ready { block, records, events, dead_letters, unreadable_records })
     }
 
-    /// Inserts the block: as a whole, or the parts that are open.
+    /// Inserts the block while no other node counts hours anew, or alone where this may have to.
     async fn insert(&mut self, plan: &mut InsertPlan, block: &Block, tried: Insert) -> Result<(), ProcessError> {
+        let kind = match tried {
+            Insert::First if plan.is_whole() => TurnKind::Shared,
+            _ => TurnKind::Alone,
+        };
+        let turn = self.surroundings.insert_turn(kind).await?;
+        self.insert_in_turn(plan, block, tried).await?;
+        Ok(turn.end().await.map_err(DatabaseError::from)?)
+    }
+
+    /// Inserts the block: as a whole, or the parts that are open.
+    async fn insert_in_turn(
+        &mut self,
+        plan: &mut InsertPlan,
+        block: &Block,
+        tried: Insert,
+    ) -> Result<(), ProcessError> {
         let (tables, now) = (self.surroundings.tables(), self.surroundings.now());
         if plan.is_whole() && matches!(tried, Insert::First) {
             insert(tables, plan.id, block).await?;

@@ -9,6 +9,7 @@
 //! - the arithmetic is the ledger's; here are the relays, the limits and the clock that it needs;
 //! - a window is divided only if its quota is configured and it is open by this aggregator's clock, or one off: a relay whose
 //!   clock is further away keeps to its own parts of the windows that it believes in;
+//! - where there are other aggregators, an aggregator grants only while all relays are connected to it (docs/decisions/0020);
 //! - everything is in memory. After a start nothing is granted of windows that were open before until every relay has reported,
 //!   because only they know what was granted (docs/decisions/0008);
 //! - bounded: one ledger for each configured bucket and open window, one pending share for each of those and connected relay.
@@ -42,6 +43,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     started_at: Timestamp,
+    company: Company,
     relays: Relays<RelayId>,
     /// The limits of one revision of the configuration.
     revision: Option<u64>,
@@ -49,6 +51,15 @@ struct State {
     windows: BTreeMap<(QuotaBucket, WindowNumber), WindowLedger<RelayId>>,
     outboxes: HashMap<RelayId, Outbox>,
     next_session: u64,
+}
+
+/// Whether other aggregators divide the same limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// None does.
+    Alone,
+    /// They do, among the relays that are connected to them.
+    Others,
 }
 
 /// What is to be told to a connected relay.
@@ -77,6 +88,7 @@ impl QuotaAuthority {
     pub fn new(projects: watch::Receiver<Arc<ConfigSnapshot>>, started_at: Timestamp) -> Self {
         let state = State {
             started_at,
+            company: Company::Alone,
             relays: Relays::default(),
             revision: None,
             limits: HashMap::new(),
@@ -98,6 +110,22 @@ impl QuotaAuthority {
         }
     }
 
+    /// Notes whether there are other aggregators. Among them nothing is lent unless all relays are connected to one of them and have
+    /// told it what they hold: an aggregator does not know what another has granted of a window.
+    pub fn set_company(&self, company: Company) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if state.company == company {
+            return;
+        }
+        state.company = company;
+        if company == Company::Others {
+            state.windows.values_mut().for_each(WindowLedger::is_shared_now);
+            let connected = &state.relays.connected;
+            state.relays.heard.retain(|relay| connected.contains(relay));
+        }
+    }
+
     /// A relay connected. A former connection of it counts no more.
     #[must_use]
     pub fn enter(&self, relay: RelayId) -> QuotaSession {
@@ -105,6 +133,7 @@ impl QuotaAuthority {
         // It was looked up just now; the registry's next reading may be seconds away.
         state.relays.allowed.insert(relay);
         state.relays.connected.insert(relay);
+        state.doubt(relay);
         state.next_session += 1;
         let (session, wake) = (state.next_session, Arc::new(Notify::new()));
         let outbox = Outbox { session, shares: BTreeMap::new(), told_relays: None, wake: Arc::clone(&wake) };
@@ -174,6 +203,7 @@ impl Drop for QuotaSession {
         if state.outboxes.get(&self.relay).is_some_and(|outbox| outbox.session == self.session) {
             state.outboxes.remove(&self.relay);
             state.relays.connected.remove(&self.relay);
+            state.doubt(self.relay);
             let relay = self.relay;
             state.windows.values_mut().for_each(|window| window.disconnected(relay));
         }
@@ -205,6 +235,13 @@ impl State {
         }
     }
 
+    /// What the relay holds may change, or have changed, by what another aggregator tells it.
+    fn doubt(&mut self, relay: RelayId) {
+        if self.company == Company::Others {
+            self.relays.heard.remove(&relay);
+        }
+    }
+
     fn forget_ended(&mut self, now: Timestamp) {
         // Kept for one window more: relays' clocks differ.
         self.windows.retain(|(bucket, number), _| number.0.saturating_add(1) >= bucket.window_at(now).0);
@@ -216,7 +253,8 @@ impl State {
             return tracing::debug!(%relay, "a relay reports a window that is not open, its clock is wrong");
         }
         let begun = Timestamp::from_millis(told.number.0.saturating_mul(told.bucket.seconds).saturating_mul(1000));
-        let memory = if begun >= self.started_at { Memory::Whole } else { Memory::Partial };
+        let is_whole = begun >= self.started_at && self.company == Company::Alone;
+        let memory = if is_whole { Memory::Whole } else { Memory::Partial };
         let window = self
             .windows
             .entry((told.bucket.clone(), told.number))

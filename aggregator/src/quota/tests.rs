@@ -75,6 +75,26 @@ fn a_window_that_was_open_before_the_start_waits_for_every_relay() {
 }
 
 #[test]
+fn among_other_aggregators_nothing_is_lent_unless_every_relay_is_connected_here() {
+    let (authority, _projects) = authority(Timestamp::EPOCH);
+    let (one, two) = (authority.enter(relay(1)), authority.enter(relay(2)));
+    two.report(true, &[WindowUse { released: 38, ..told(0, 0) }], NOW);
+    one.report(true, &[told(0, 0)], NOW);
+    authority.set_company(Company::Others);
+    // It goes to another aggregator, which may grant to it what it gave back here.
+    drop(two);
+    one.report(true, &[told(50, 10)], NOW);
+    assert_eq!(shares(&one)[0].granted, 0);
+    // It is back, and the other has granted it 30.
+    let two = authority.enter(relay(2));
+    one.report(true, &[told(50, 10)], NOW);
+    assert_eq!(shares(&one)[0].granted, 0, "it has not said what it holds");
+    two.report(true, &[WindowUse { released: 38, granted: 30, ..told(42, 0) }], NOW);
+    one.report(true, &[told(50, 10)], NOW);
+    assert_eq!(shares(&one)[0].granted, 8);
+}
+
+#[test]
 fn what_is_not_configured_or_not_open_is_not_divided() {
     let (authority, projects) = authority(Timestamp::EPOCH);
     let session = authority.enter(relay(1));

@@ -75,6 +75,7 @@ impl Tasks {
         let live = LiveRelays::default();
         let settings = watch::Sender::new(config.link.clone());
         let intake = intake(config, stores, live.clone(), settings.subscribe(), &mut prometheus);
+        let quotas = intake.quotas.clone();
         let intake = IntakeServer::bind(config.link_listen, intake)?;
         let worker = worker(config, stores, &mut prometheus);
         let supervisor = Supervisor::new();
@@ -103,7 +104,7 @@ impl Tasks {
             supervisor.spawn("journal", watch_journal(stores, stop.clone())),
         ];
         if let Some(node) = stores.node.clone() {
-            let following = Following { node, projects: stores.registry.projects.clone() };
+            let following = Following { node, projects: stores.registry.projects.clone(), quotas };
             back.push(supervisor.spawn("nodes", nodes::follow(following, stop.clone())));
         }
         let back = Stage { stop, tasks: back };

@@ -22,7 +22,8 @@ pub struct Relays<R> {
     pub allowed: BTreeSet<R>,
     /// Those of them that are connected.
     pub connected: BTreeSet<R>,
-    /// Those of them that have reported all of their open windows since this aggregator started.
+    /// Those of them that have reported all of their open windows since this aggregator started; where there are other aggregators,
+    /// since they connected to this one.
     pub heard: BTreeSet<R>,
 }
 
@@ -31,7 +32,7 @@ pub struct Relays<R> {
 pub enum Memory {
     /// It knows all that was granted.
     Whole,
-    /// It was started while the window was open. What was granted before is known when every relay has reported.
+    /// It was started while the window was open, or other aggregators grant of it too. What was granted before is known when every relay has reported.
     Partial,
 }
 
@@ -96,6 +97,11 @@ impl<R: Copy + Ord> WindowLedger<R> {
     #[must_use]
     pub const fn number(&self) -> WindowNumber {
         self.number
+    }
+
+    /// Others may have granted of it too: from now on nothing is granted unless every relay has reported.
+    pub const fn is_shared_now(&mut self) {
+        self.memory = Memory::Partial;
     }
 
     /// What all relays have admitted, as far as they told.
