@@ -8,7 +8,7 @@ BUILD := cargo build --workspace --bins
 BINARIES := $(CARGO_TARGET_DIR)/debug
 FAILPOINTS := picket-relay/failpoints,picket-aggregator/failpoints
 
-.PHONY: help run build test failpoint-binaries soak unit lint bench fuzz clean-run
+.PHONY: help run build test failpoint-binaries soak unit lint bench fuzz mutations clean-run
 
 help:
 	@echo 'make run      build, start an aggregator and a relay on loopback, print DSN and address (Ctrl-C stops them)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint     formatting, clippy, documentation, dependency policy'
 	@echo 'make bench    what an event costs, and the relay against a bare HTTP server on this machine (release build)'
 	@echo 'make fuzz     every fuzz target for 10 minutes (FUZZ_SECONDS=60 for less)'
+	@echo 'make mutations  break the source in known ways, one after the other: the simulation must find each'
 	@echo 'make clean-run  forget the data of make run'
 
 run:
@@ -46,7 +47,7 @@ test: failpoint-binaries
 	cargo test --workspace --no-fail-fast
 
 # The proofs of which `make test` runs a sample. One after the other, and all of them, whatever one says.
-SOAK := kill kill_places failpoints power_cut journal_power_cut journal_disk in_doubt bad_networks replay identity
+SOAK := kill kill_places failpoints power_cut journal_power_cut journal_disk in_doubt bad_networks replay identity seeds
 SOAK_SECONDS ?= 7200
 
 soak: failpoint-binaries
@@ -77,6 +78,9 @@ FUZZ_SECONDS ?= 600
 
 fuzz:
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz tests/fuzz/run.sh all $(FUZZ_SECONDS)
+
+mutations:
+	tests/simulation/mutations/run.sh
 
 # Both locks are free only when nothing works in there.
 clean-run:

@@ -8,6 +8,7 @@
 //! ```text
 //! rows missing? insert them under the plan's tokens ▸ still missing? insert them anew ▸ hours that disagree? count them anew
 //! ```
+//! Rows that are missing even then (the server was killed again, over the second token) are inserted anew by the next try.
 //!
 //! It asks before it inserts, because a token protects only as long as ClickHouse remembers it: other writers may have inserted
 //! more blocks than the window since. An insert that is still on its way has the plan's token, as the repetition has.
@@ -88,7 +89,9 @@ pub async fn finish_outcomes(
     now: Timestamp,
 ) -> Result<(), EventsError> {
     if block.outcomes.is_empty() || !tables.has_stamp(plan, block).await? {
-        insert_outcomes(tables, &plan.to_string(), plan, block).await?;
+        if !tables.is_second_token_in_doubt(plan) {
+            insert_outcomes(tables, &plan.to_string(), plan, block).await?;
+        }
         add_missing_outcomes(tables, plan, block, now).await?;
     }
     Ok(())
@@ -127,7 +130,10 @@ async fn insert_lacking(
     for table in ["event_payloads", "events"] {
         let missing = tables.missing(table, block, positions, now).await?;
         let lacking: Vec<_> = positions.iter().copied().filter(|&at| missing.contains(&key_at(block, at))).collect();
-        insert_positions(tables, token, table, block, &lacking).await?;
+        // One under a second token may be at work still, and would find the rows of another token there.
+        if !tables.is_second_token_in_doubt(plan) {
+            insert_positions(tables, token, table, block, &lacking).await?;
+        }
         add_missing(tables, plan, table, block, positions, now).await?;
     }
     Ok(())
@@ -152,9 +158,12 @@ async fn add_missing(
     }
     warn!(%plan, table, rows = missing.len(), "an interrupted insert left its token without its rows, adding them");
     let positions: Vec<_> = positions.iter().copied().filter(|&at| missing.contains(&key_at(block, at))).collect();
-    insert_positions(tables, &tables.second_token(plan), table, block, &positions).await?;
-    tables.second_token_used();
-    Ok(())
+    answered(tables, insert_positions(tables, &tables.second_token(plan), table, block, &positions).await)?;
+    // A server that was killed once more has left that token without rows too: the next try takes another.
+    match tables.missing(table, block, &positions, now).await?.len() {
+        0 => Ok(()),
+        rows => Err(EventsError::StillMissing { table, rows }),
+    }
 }
 
 /// Adds the outcomes if their stamp is not there although their token is known, under a second token.
@@ -174,9 +183,19 @@ async fn add_missing_outcomes(
         return Ok(());
     }
     warn!(%plan, rows = block.outcomes.len(), "an interrupted insert left its token without its outcomes, adding them");
-    insert_outcomes(tables, &tables.second_token(plan), plan, block).await?;
-    tables.second_token_used();
-    Ok(())
+    answered(tables, insert_outcomes(tables, &tables.second_token(plan), plan, block).await)?;
+    match tables.has_stamp(plan, block).await? {
+        true => Ok(()),
+        false => Err(EventsError::StillMissing { table: "outcomes", rows: block.outcomes.len() }),
+    }
+}
+
+/// Notes that nothing is at work under the second token any more, where that is certain: a refusal is an answer too.
+fn answered(tables: &impl Tables, inserted: Result<(), EventsError>) -> Result<(), EventsError> {
+    if inserted.as_ref().map_or_else(|error| error.refused_rows().is_some(), |()| true) {
+        tables.second_token_used();
+    }
+    inserted
 }
 
 fn all_of(block: &Block) -> Vec<usize> {

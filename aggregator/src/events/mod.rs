@@ -13,6 +13,7 @@ pub mod row;
 pub mod tables;
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -69,6 +70,17 @@ pub enum EventsError {
         /// How many.
         hours: usize,
     },
+    /// An insert was answered and its rows are not there: its token was left over from one that was interrupted. The next try takes
+    /// another.
+    #[error(
+        "{rows} rows of {table} are not there although their insert was answered; trying again under another token"
+    )]
+    StillMissing {
+        /// The table.
+        table: &'static str,
+        /// How many.
+        rows: usize,
+    },
     /// A query failed.
     #[error("asking ClickHouse failed: {0}")]
     Query(#[from] clickhouse::error::Error),
@@ -111,6 +123,8 @@ pub struct EventsStore {
     /// Tells this process's second tokens from those of others; see `in_doubt`.
     instance: Uuid,
     second_tokens: AtomicU64,
+    /// The plan whose second token was not answered yet.
+    second_token_in_doubt: Mutex<Option<Uuid>>,
     insert_timeout: Duration,
 }
 
@@ -138,7 +152,14 @@ impl EventsStore {
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
         within(MIGRATION_TIMEOUT, migration::run(&client)).await?;
         let insert_timeout = config.insert_timeout.get();
-        Ok(Self { client, engine, instance: Uuid::new_v4(), second_tokens: AtomicU64::new(0), insert_timeout })
+        Ok(Self {
+            client,
+            engine,
+            instance: Uuid::new_v4(),
+            second_tokens: AtomicU64::new(0),
+            second_token_in_doubt: Mutex::new(None),
+            insert_timeout,
+        })
     }
 
     /// A client for queries.

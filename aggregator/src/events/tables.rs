@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clickhouse::{Client, Row, RowOwned, RowWrite};
@@ -79,8 +80,11 @@ pub trait Tables: Send + Sync {
     /// still be at work.
     fn second_token(&self, plan: Uuid) -> String;
 
-    /// An insert under the second token was answered.
+    /// The inserts under the second token were answered.
     fn second_token_used(&self);
+
+    /// Whether the plan's second token was asked for and its inserts were not all answered.
+    fn is_second_token_in_doubt(&self, plan: Uuid) -> bool;
 
     /// Waits until a server shows what it has taken, if it will.
     fn settle(&self) -> impl Future<Output = ()> + Send;
@@ -131,12 +135,18 @@ impl Tables for EventsStore {
     }
 
     fn second_token(&self, plan: Uuid) -> String {
+        *self.second_token_in_doubt() = Some(plan);
         let turn = self.second_tokens.load(Ordering::Relaxed);
         format!("{plan}/{}-{turn}", self.instance)
     }
 
     fn second_token_used(&self) {
         self.second_tokens.fetch_add(1, Ordering::Relaxed);
+        *self.second_token_in_doubt() = None;
+    }
+
+    fn is_second_token_in_doubt(&self, plan: Uuid) -> bool {
+        *self.second_token_in_doubt() == Some(plan)
     }
 
     async fn settle(&self) {
@@ -145,6 +155,11 @@ impl Tables for EventsStore {
 }
 
 impl EventsStore {
+    fn second_token_in_doubt(&self) -> MutexGuard<'_, Option<Uuid>> {
+        // Held for one assignment or comparison.
+        self.second_token_in_doubt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn with_token(&self, token: String) -> Client {
         self.client.clone().with_setting("insert_deduplication_token", token)
     }

@@ -5,7 +5,7 @@
 //! - a batch without such an answer is sent again: in this session after a wait, or in the next from the spool;
 //! - what the aggregator says it has counts only up to what was ever sent: beyond that it speaks of other records.
 //!
-//! No task, no clock and no disk: [`super::session`] does what is decided here, and so does `tests/simulation`.
+//! No task, no clock and no disk: `session.rs` does what is decided here, and so does `tests/simulation`.
 
 use std::time::Duration;
 
