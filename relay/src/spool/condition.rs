@@ -126,8 +126,9 @@ impl Shared {
         let mended = self.take_up(store)?;
         *lock(&self.store) = Some(Arc::clone(&mended.store));
         self.alarm.clear();
-        self.condition.send_replace(Condition::Well);
+        // Before it is shown: who sees the one must see the other.
         self.metrics.reopened.inc();
+        self.condition.send_replace(Condition::Well);
         let usage = lock(&self.counters).records;
         tracing::warn!(
             records = usage,

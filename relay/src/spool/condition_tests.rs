@@ -89,7 +89,12 @@ async fn what_is_given_up_is_counted_in_the_write_that_does_it() {
             |spool| spool.set_aside(Sequence::FIRST, SetAsideReason::RefusedCorrupt, "test").unwrap(),
             "spool_quarantined",
         ),
-        (|spool| drop(spool.expire(Timestamp::from_millis(1_000_000)).unwrap()), "spool_expired"),
+        (
+            |spool| {
+                spool.expire(Timestamp::from_millis(1_000_000)).unwrap();
+            },
+            "spool_expired",
+        ),
     ];
     for (gives_up, reason) in table {
         let directory: TempDir = tempfile::tempdir().unwrap();

@@ -210,7 +210,6 @@ impl Spool {
 
     /// What was counted and is in no record yet.
     #[cfg(test)]
-    #[expect(clippy::expect_used, reason = "for tests")]
     pub(crate) fn counted(&self) -> Vec<OutcomeCount> {
         let mut counts = Counts::default();
         let store = self.shared.store().expect("it is open");

@@ -1,6 +1,6 @@
 //! What can go wrong at the spool's border.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use picket_common::ids::Sequence;
@@ -105,6 +105,16 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// What it is where it keeps the spool from being opened.
+    pub(super) fn at_opening(self, directory: &Path) -> Self {
+        match self {
+            Self::Storage { action, source } if is_damage(&source) => {
+                Self::Damaged { directory: directory.to_owned(), problem: format!("can't {action}: {source}") }
+            }
+            other => other,
+        }
+    }
+
     /// Whether the files are not what was written, as opposed to what may pass.
     #[must_use]
     pub fn is_damage(&self) -> bool {

@@ -263,3 +263,35 @@ pub(super) fn sealed_header(first: Sequence, contents: &Contents, frame: OpenFra
         entered: frame.entered,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::tests::{record, small};
+    use super::*;
+
+    /// Bytes of a batch of compressible records that is begun while so much waits.
+    fn sealed_bytes(configured_level: i32, waiting: u64, queued: usize) -> (i32, u64) {
+        let config = SpoolConfig { compression_level: configured_level, ..small() };
+        let (stored, next) = (OpenFrames::default(), Sequence::FIRST);
+        let mut frames = Frames::new(&config, stored, next, BTreeMap::new()).unwrap();
+        frames.begin_commit(waiting, std::iter::empty(), queued);
+        let mut writing = Writing::default();
+        for number in 0..200_u64 {
+            let text: String = (0..100).map(|word| format!("word{} ", (number * 7 + word * word) % 97)).collect();
+            frames.push(&record(text, number), Instant::now(), &mut writing).unwrap();
+        }
+        frames.end_all(&mut writing).unwrap();
+        (frames.level, writing.sealed.iter().map(|sealed| sealed.header.payload_bytes).sum())
+    }
+
+    #[test]
+    fn a_long_backlog_is_compressed_harder_unless_the_processor_is_short() {
+        let ((level, usual), (dense_level, dense)) =
+            (sealed_bytes(1, DENSE_FROM_BYTES, 0), sealed_bytes(1, DENSE_FROM_BYTES + 1, 0));
+        assert_eq!((level, dense_level), (1, DENSE_LEVEL));
+        assert_ne!(dense, usual, "the level is that of the encoder, too");
+        assert_eq!(sealed_bytes(1, DENSE_FROM_BYTES + 1, DENSE_BELOW_QUEUED), (1, usual), "requests wait");
+        assert_eq!(sealed_bytes(9, DENSE_FROM_BYTES + 1, 0).0, 9, "never below what is configured");
+    }
+}

@@ -82,6 +82,8 @@ mod usage;
 #[cfg(test)]
 mod condition_tests;
 #[cfg(test)]
+mod flip_tests;
+#[cfg(test)]
 mod growing_tests;
 #[cfg(test)]
 mod lane_tests;
@@ -190,6 +192,10 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]: in use, unreadable, of an unknown format, damaged, or the thread can't be started.
     pub fn open(directory: &Path, config: &SpoolConfig, random: [u8; 16]) -> Result<(Self, Committer), SpoolError> {
+        Self::open_files(directory, config, random).map_err(|error| error.at_opening(directory))
+    }
+
+    fn open_files(directory: &Path, config: &SpoolConfig, random: [u8; 16]) -> Result<(Self, Committer), SpoolError> {
         make_directory(directory)?;
         let alarm = Arc::<Alarm>::default();
         let store = Arc::new(Store::open(directory, config, Arc::clone(&alarm))?);

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use picket_common::ids::{Sequence, SpoolId};
 use picket_common::outcome::{OutcomeCount, OutcomeKey};
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, Direction, IteratorMode, ReadOptions, WriteBatch,
-    WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, Direction, ErrorKind, IteratorMode, ReadOptions,
+    WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -124,8 +124,8 @@ impl Store {
     pub(super) fn open(directory: &Path, config: &SpoolConfig, alarm: Arc<Alarm>) -> Result<Self, SpoolError> {
         let db = DB::open_cf_descriptors(&database_options(), directory, families()).map_err(|source| {
             let directory = directory.to_owned();
-            // RocksDB has no error kind of its own for its LOCK file.
-            if source.as_ref().contains("lock") {
+            // RocksDB has no error kind of its own for its LOCK file. ("lock" alone is in every error of a block, too.)
+            if source.kind() == ErrorKind::IOError && source.as_ref().contains("/LOCK: ") {
                 SpoolError::InUse { directory }
             } else {
                 SpoolError::Open { directory, source }

@@ -170,7 +170,8 @@ async fn a_spool_that_is_whole_is_clean_and_gaps_are_what_was_acknowledged() {
 #[tokio::test]
 async fn each_kind_of_damage_is_found_and_said_where_it_is() {
     type Harm = fn(&Spool);
-    let table: [(Harm, &[(Damage, Option<u64>)]); 5] = [
+    type Found = &'static [(Damage, Option<u64>)];
+    let table: [(Harm, Found); 5] = [
         // Frames count from 0, batches from 1.
         (
             |spool| {
