@@ -47,7 +47,7 @@ test: failpoint-binaries
 	cargo test --workspace --no-fail-fast
 
 # The proofs of which `make test` runs a sample. One after the other, and all of them, whatever one says.
-SOAK := kill kill_places failpoints power_cut journal_power_cut journal_disk in_doubt bad_networks replay identity seeds
+SOAK := kill kill_places failpoints power_cut journal_power_cut journal_disk in_doubt clickhouse_away bad_networks identity stop reload seeds
 SOAK_SECONDS ?= 7200
 
 soak: failpoint-binaries

@@ -27,6 +27,9 @@ const MAX_DELAYED: usize = 20_000;
 /// Largest datagram there is.
 const MAX_DATAGRAM: usize = 65_536;
 
+/// A packet that is held for so long is late: on loopback one takes less than a tenth of it.
+const NOTICEABLE: Duration = Duration::from_millis(10);
+
 /// What happens to packets; percentages are of the packets of each direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Weather {
@@ -64,6 +67,10 @@ struct Sky {
     random: Mutex<Random>,
     passed: AtomicU64,
     lost: AtomicU64,
+    too_large: AtomicU64,
+    held: AtomicU64,
+    doubled: AtomicU64,
+    overtook: AtomicU64,
     rebound: AtomicU64,
     delayed: AtomicUsize,
 }
@@ -75,6 +82,14 @@ pub struct Traffic {
     pub passed: u64,
     /// Not sent on.
     pub lost: u64,
+    /// Of these, for their size.
+    pub too_large: u64,
+    /// Held for 10 ms or longer.
+    pub held: u64,
+    /// Sent on twice.
+    pub doubled: u64,
+    /// Sent on before one that had come earlier.
+    pub overtook: u64,
     /// Addresses that the NAT has replaced.
     pub rebound: u64,
 }
@@ -94,6 +109,10 @@ impl BadNetwork {
             random: Mutex::new(random),
             passed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            too_large: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            doubled: AtomicU64::new(0),
+            overtook: AtomicU64::new(0),
             rebound: AtomicU64::new(0),
             delayed: AtomicUsize::new(0),
         });
@@ -128,6 +147,10 @@ impl BadNetwork {
         Traffic {
             passed: self.sky.passed.load(Ordering::Relaxed),
             lost: self.sky.lost.load(Ordering::Relaxed),
+            too_large: self.sky.too_large.load(Ordering::Relaxed),
+            held: self.sky.held.load(Ordering::Relaxed),
+            doubled: self.sky.doubled.load(Ordering::Relaxed),
+            overtook: self.sky.overtook.load(Ordering::Relaxed),
             rebound: self.sky.rebound.load(Ordering::Relaxed),
         }
     }
@@ -178,12 +201,17 @@ impl Lane {
         let is_too_large = weather.largest > 0 && packet.len() > weather.largest;
         if weather.is_udp_blocked || is_too_large || self.sky.happens(weather.loss_percent) {
             self.sky.lost.fetch_add(1, Ordering::Relaxed);
+            self.sky.too_large.fetch_add(is_too_large.into(), Ordering::Relaxed);
             return;
         }
         let copies = if self.sky.happens(weather.duplicate_percent) { 2 } else { 1 };
+        self.sky.doubled.fetch_add(copies - 1, Ordering::Relaxed);
         for _ in 0..copies {
-            let due = Instant::now() + self.sky.span(weather.delay);
+            let span = self.sky.span(weather.delay);
+            let due = Instant::now() + span;
             let overtakes = self.sky.happens(weather.reorder_percent);
+            self.sky.held.fetch_add((span >= NOTICEABLE).into(), Ordering::Relaxed);
+            self.sky.overtook.fetch_add((overtakes && due < self.last_due).into(), Ordering::Relaxed);
             let due = if overtakes { due } else { due.max(self.last_due) };
             self.last_due = due.max(self.last_due);
             self.deliver(packet.to_vec(), due, Arc::clone(through), to);

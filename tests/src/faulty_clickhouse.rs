@@ -163,6 +163,7 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
             client.read(&mut [0]).map(drop)
         }
         Some(Fault::Late) => {
+            // The sleep is the fault: the aggregator gives up meanwhile.
             thread::sleep(shared.hold);
             forward(shared, &request).map(drop)
         }

@@ -8,7 +8,9 @@ use picket_aggregator::database::Database;
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation, Project};
 use picket_tests::ledger::Ledger;
 use picket_tests::load::Load;
+use picket_tests::oracle::assert_exactly_once;
 use picket_tests::relay::Relay;
+use picket_tests::soak::sample_or_whole;
 use picket_tests::stored_events::stored_events;
 use picket_tests::wait::{eventually, holds};
 use serde_json::Value;
@@ -206,4 +208,33 @@ fn the_authority_is_rotated_under_load_and_a_relay_that_was_away_comes_back_by_i
     drop((here, away));
     installation.aggregator.stop();
     ledger.check(&stored_events(&installation.aggregator.clickhouse_data()));
+}
+
+/// Each rotation gives every relay another certificate and every connection another authority; none of it may cost an event.
+#[test]
+fn one_rotation_after_the_other_under_load_loses_nothing() {
+    let (mut installation, project) = start("");
+    let (mut first, mut second) = (installation.add_relay("first"), installation.add_relay("second"));
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&[project.at(&first), project.at(&second)], 1, 20, &ledger);
+    let rotations = sample_or_whole(3, 20);
+    for rotation in 1..=rotations {
+        let began = Instant::now();
+        let accepted = ledger.accepted();
+        let rotated = installation.aggregator.ask(&["authority", "rotate"]);
+        eventually("both relays trust the new authority", ARRIVAL_PATIENCE, || {
+            let report = installation.aggregator.ask(&["authority", "show"]);
+            holds(report["waiting_for"] == serde_json::json!([]), report)
+        });
+        let retired = installation.aggregator.ask(&["authority", "retire"]);
+        assert_eq!(retired["authorities"][0]["fingerprint"], rotated["authorities"][0]["fingerprint"], "{retired}");
+        for relay in [&mut first, &mut second] {
+            relay.wait_until("is connected", ARRIVAL_PATIENCE, |status| status["uplink"]["connected_to"].is_string());
+        }
+        eventually("the load goes on", ARRIVAL_PATIENCE, || holds(ledger.accepted() > accepted, ledger.accepted()));
+        eprintln!("rotation {rotation} took {:?}", began.elapsed());
+    }
+    load.stop();
+    assert_eq!(ledger.unknown(), 0, "the relays answered all the while");
+    assert_exactly_once(&mut installation.aggregator, &mut [&mut first, &mut second], &ledger);
 }

@@ -157,14 +157,12 @@ fn fail_syncs(aggregator: &Aggregator) -> Result<Strace, String> {
         .spawn()
         .map_err(|error| format!("no strace: {error}"))?;
     let traced = || std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-    let deadline = Instant::now() + ARRIVAL_PATIENCE;
-    while traced().lines().any(|line| line == "TracerPid:\t0") {
-        if strace.try_wait().ok().flatten().is_some() || Instant::now() > deadline {
-            return Err("strace may not attach".to_owned());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(Strace(strace))
+    let has_attached = eventually("strace attaches or ends", ARRIVAL_PATIENCE, || {
+        let is_traced = !traced().lines().any(|line| line == "TracerPid:\t0");
+        let has_ended = strace.try_wait().ok().flatten().is_some();
+        if is_traced || has_ended { Ok(is_traced && !has_ended) } else { Err("neither yet".to_owned()) }
+    });
+    if has_attached { Ok(Strace(strace)) } else { Err("strace may not attach".to_owned()) }
 }
 
 #[test]
@@ -182,8 +180,12 @@ fn a_failing_fsync_is_never_acknowledged_and_recovered_from_without_a_restart() 
         let failed = counter(&installation.aggregator, FAILED);
         holds(failed > 2, failed)
     });
-    let stored = counter(&installation.aggregator, STORED);
-    std::thread::sleep(Duration::from_secs(1));
+    // Several more tries of the relay, none of which may be acknowledged.
+    let (stored, failed) = (counter(&installation.aggregator, STORED), counter(&installation.aggregator, FAILED));
+    eventually("more commits fail", FAULT_PATIENCE, || {
+        let now = counter(&installation.aggregator, FAILED);
+        holds(now > failed + 5, now)
+    });
     assert_eq!(counter(&installation.aggregator, STORED), stored, "a batch was acknowledged without a sync");
     drop(strace);
     assert_recovers(&mut installation, relay, load, &ledger);

@@ -56,6 +56,7 @@ fn what_was_acknowledged_is_there_after_the_aggregators_power_was_cut() {
 
     for cut in 1..=cuts {
         let load = Load::start(&[project.at(&relay)], CONNECTIONS, POSTS_PER_SECOND, &ledger);
+        // The sleep is the instant of the fault, which is meant to be anywhere; nothing is waited for.
         std::thread::sleep(random.span(Duration::from_millis(500), Duration::from_millis(2_000)));
         installation.aggregator.pause();
         let copy = disk.copy_image(directory.path(), &format!("after-cut-{cut}")).unwrap();

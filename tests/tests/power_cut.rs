@@ -54,6 +54,7 @@ fn what_was_answered_200_is_there_after_a_power_cut() {
 
     for cut in 1..=cuts {
         let load = Load::start(&[project.at(&machine.relay)], CONNECTIONS, POSTS_PER_SECOND, &ledger);
+        // The sleep is the instant of the fault, which is meant to be anywhere; nothing is waited for.
         std::thread::sleep(random.span(Duration::from_millis(300), Duration::from_millis(1_500)));
         machine.relay.pause();
         // Answers that are on their way count: they were sent. What is answered later is answered by no relay.

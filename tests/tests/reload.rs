@@ -72,7 +72,7 @@ fn a_storm_of_signals_under_load_loses_nothing_and_leaves_the_last_valid_configu
         let items = if number % 10 == 9 { 0 } else { 50 + number };
         rewrite(&file, &base, &format!("[limits]\nmax_items = {items}\nmax_event_bytes = \"{}KiB\"", 500 + number));
         relay.process().signal(Signal::HUP);
-        // The storm's pace: some signals meet a reload under way, some do not.
+        // The sleep is the storm's pace, waiting for nothing: some signals meet a reload under way, some do not.
         std::thread::sleep(Duration::from_millis(number % 25));
     }
     let grown = relay.process().resident_memory().saturating_sub(memory);

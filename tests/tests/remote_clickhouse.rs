@@ -84,6 +84,7 @@ fn a_server_that_is_killed_under_load_loses_no_event_and_repeats_none() {
 
     let load = Load::start(&[project.at(&relay)], 2, 100, &ledger);
     for _ in 0..KILLS {
+        // The sleep is the instant of the fault, which is meant to be anywhere; nothing is waited for.
         std::thread::sleep(random.span(Duration::from_millis(100), Duration::from_millis(900)));
         server.kill_and_restart();
     }

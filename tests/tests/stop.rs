@@ -8,8 +8,12 @@ use std::time::Duration;
 use picket_tests::aggregator::Start;
 use picket_tests::clickhouse_server::{ClickHouseServer, USER};
 use picket_tests::event::TestEvent;
+use picket_tests::http::HttpClient;
 use picket_tests::installation::{ARRIVAL_PATIENCE, Installation, Project};
+use picket_tests::ledger::{Ledger, Outcome};
+use picket_tests::oracle::assert_exactly_once;
 use picket_tests::program::Signal;
+use picket_tests::random::Random;
 use picket_tests::relay::Relay;
 use picket_tests::wait::{eventually, holds};
 
@@ -143,4 +147,42 @@ fn an_aggregator_ends_in_its_time_with_a_clickhouse_that_hangs_and_at_once_when_
     relay.stop();
     installation.aggregator.stop();
     server.stop();
+}
+
+#[test]
+fn an_aggregator_ends_in_its_time_with_a_client_that_trickles_and_a_link_that_is_full() {
+    const POSTS: usize = 40;
+    const ATTACHMENT_BYTES: usize = 4 * 1024 * 1024;
+    let (mut installation, project, mut relay) = Installation::start_with_relay();
+    installation.aggregator.stop();
+    let (target, ledger, mut random) = (project.at(&relay), Ledger::default(), Random::seeded());
+    // Noise, which does not compress: more than a link carries in the time that stopping takes.
+    for _ in 0..POSTS {
+        let event = TestEvent::message("with an attachment");
+        let mut envelope = event.envelope().to_vec();
+        writeln!(envelope, "{{\"type\":\"attachment\",\"length\":{ATTACHMENT_BYTES},\"filename\":\"noise\"}}").unwrap();
+        (0..ATTACHMENT_BYTES / 8).for_each(|_| envelope.extend_from_slice(&random.next_u64().to_le_bytes()));
+        let auth = target.auth_header();
+        let headers = [("x-sentry-auth", auth.as_str()), ("content-type", "application/x-sentry-envelope")];
+        let answer = HttpClient::new().post(target.relay, &target.envelope_path(), &headers, envelope).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        ledger.note(event.id, Outcome::Accepted);
+    }
+
+    let within = [("PICKET_AGGREGATOR__SHUTDOWN_TIMEOUT", "4s")];
+    installation.aggregator.start_as(&Start { environment: &within, ..Start::default() });
+    let mut page = TcpStream::connect(installation.aggregator.pages).unwrap();
+    page.write_all(b"POST /login/ HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\nusername=").unwrap();
+    let is_full = |status: &serde_json::Value| status["uplink"]["in_flight_bytes"].as_u64() > Some(1024 * 1024);
+    relay.wait_until("has filled the link", ARRIVAL_PATIENCE, is_full);
+    installation.aggregator.process().signal(Signal::TERM);
+    let (status, took) = installation.aggregator.wait_for_end(Duration::from_secs(20));
+    eprintln!("with a full link the aggregator ended after {took:?}");
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(4) + SLACK, "{took:?}");
+    let kept = relay.status().unwrap()["spool"]["records"].as_u64();
+    assert!(kept > Some(0), "all had been delivered: the link was not full");
+
+    installation.aggregator.start();
+    assert_exactly_once(&mut installation.aggregator, &mut [&mut relay], &ledger);
 }

@@ -30,6 +30,9 @@ const RETRY_MOST: Duration = Duration::from_secs(3600);
 /// A relay whose clock is ahead by months finds each new certificate due; it then renews this often and no more. Shorter lives
 /// than three times this are for tests, and renewed when they are due.
 const LEAST_BETWEEN_RENEWALS: Duration = Duration::from_secs(600);
+/// A rotation is an operator's doing and may follow the last one closely; this is against aggregators that disagree about which
+/// authority signs.
+const LEAST_BETWEEN_ROTATIONS: Duration = Duration::from_secs(5);
 
 /// The renewal of one session.
 pub(super) struct Renewal {
@@ -37,6 +40,8 @@ pub(super) struct Renewal {
     clock: fn() -> Timestamp,
     asked: Option<KeyRequest>,
     not_before: Instant,
+    /// Until then the clock alone is no reason.
+    not_by_clock_before: Instant,
     backoff: Backoff,
 }
 
@@ -45,9 +50,11 @@ pub(super) struct Renewal {
 impl Renewal {
     /// Begins with a session; `renewed_at` is when this process last renewed.
     pub(super) fn new(identity: LiveIdentity, renewed_at: Option<Instant>, clock: fn() -> Timestamp) -> Self {
-        let spacing = LEAST_BETWEEN_RENEWALS.min(identity.current().validity.lifetime() / 3);
-        let not_before = renewed_at.map_or_else(Instant::now, |at| at + spacing);
-        Self { identity, clock, asked: None, not_before, backoff: Backoff::new(RETRY_LEAST, RETRY_MOST) }
+        let third = identity.current().validity.lifetime() / 3;
+        let after = |spacing: Duration| renewed_at.map_or_else(Instant::now, |at| at + spacing.min(third));
+        let (not_before, not_by_clock_before) = (after(LEAST_BETWEEN_ROTATIONS), after(LEAST_BETWEEN_RENEWALS));
+        let backoff = Backoff::new(RETRY_LEAST, RETRY_MOST);
+        Self { identity, clock, asked: None, not_before, not_by_clock_before, backoff }
     }
 
     /// Waits until there is something to ask. May be dropped and called again.
@@ -60,6 +67,7 @@ impl Renewal {
                 return;
             }
             let wait = wait_until_due(validity.not_before, validity.not_after, (self.clock)());
+            let wait = wait.max(self.not_by_clock_before.saturating_duration_since(Instant::now()));
             if wait.is_zero() {
                 return;
             }
