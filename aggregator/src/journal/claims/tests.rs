@@ -137,11 +137,15 @@ impl TestNode {
 
     /// As after a kill: nothing that is not on disk is known any more.
     fn reopen(&mut self) {
+        self.reopen_to(None);
+    }
+
+    fn reopen_to(&mut self, fault: Option<(Fault, bool)>) {
         if let Some(OpenNode { journal, committer }) = self.open.take() {
             drop(journal);
             committer.shutdown();
         }
-        *self.fault.lock().unwrap() = None;
+        *self.fault.lock().unwrap() = fault;
         let ledger =
             FaultyLedger { node: self.number, database: Arc::clone(&self.database), fault: Arc::clone(&self.fault) };
         let (journal, committer) =
@@ -285,6 +289,27 @@ fn what_was_claimed_before_a_crash_is_readable_after_it_without_a_new_batch() {
         tokio::time::timeout(std::time::Duration::from_secs(10), settled).await.unwrap().unwrap();
     });
     assert_eq!(node.readable(), [(spool(1), 1, 10)]);
+}
+
+#[test]
+fn what_was_cut_off_stays_unread_after_a_crash_while_the_database_is_away() {
+    let database = Arc::<Mutex<Database>>::default();
+    let nodes = [TestNode::new(0, &database), TestNode::new(1, &database)];
+    let [mut node, other] = nodes;
+    *node.fault.lock().unwrap() = Some((Fault::Unasked, true));
+    assert!(matches!(node.append(spool(1), 0, None), Err(AppendError::Failed(_))));
+    // The relay goes to the other node with it.
+    assert_eq!(other.append(spool(1), 0, None), Ok(Appended::Stored));
+    node.reopen_to(Some((Fault::Unasked, true)));
+    assert_eq!(node.readable(), []);
+    assert!(
+        matches!(node.append(spool(1), 1, None), Err(AppendError::Failed(_))),
+        "nothing is taken before it is settled"
+    );
+    assert_eq!(node.readable(), []);
+    node.reopen();
+    assert_eq!(node.append(spool(1), 1, None), Ok(Appended::Stored));
+    assert_eq!((node.readable(), other.readable()), (vec![(spool(1), 11, 20)], vec![(spool(1), 1, 10)]));
 }
 
 #[test]
