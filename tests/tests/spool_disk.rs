@@ -40,7 +40,8 @@ fn skipped(test: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
 }
 
-/// A relay whose data is on a disk of its own. The relay is dropped, and so killed, before the disk is unmounted.
+/// A relay whose data is on a disk of its own. Take it apart into disk and relay, in this order: where a test fails, what was bound last
+/// is dropped first, and the relay must be killed before the disk is unmounted.
 struct Machine {
     relay: Relay,
     disk: LoopDisk,
@@ -108,7 +109,7 @@ fn assert_recovers(installation: &mut Installation, project: &Project, mut relay
 fn a_disk_that_others_filled_is_refused_with_503_and_recovered_from() {
     const NAME: &str = "a_disk_that_others_filled_is_refused_with_503_and_recovered_from";
     let (mut installation, project) = Installation::start();
-    let Machine { mut relay, disk } = match machine(&installation) {
+    let Machine { disk, mut relay } = match machine(&installation) {
         Ok(machine) => machine,
         Err(reason) => return skipped(NAME, &reason),
     };
@@ -123,14 +124,13 @@ fn a_disk_that_others_filled_is_refused_with_503_and_recovered_from() {
     assert!(relay.logged().contains("the spool can't write"));
     std::fs::remove_file(&filler).unwrap();
     assert_recovers(&mut installation, &project, relay, load, &ledger);
-    drop(disk);
 }
 
 #[test]
 fn a_disk_that_the_spool_filled_is_refused_with_429_until_an_aggregator_comes() {
     const NAME: &str = "a_disk_that_the_spool_filled_is_refused_with_429_until_an_aggregator_comes";
     let (mut installation, project) = Installation::start();
-    let Machine { mut relay, disk } = match machine(&installation) {
+    let Machine { disk: _disk, mut relay } = match machine(&installation) {
         Ok(machine) => machine,
         Err(reason) => return skipped(NAME, &reason),
     };
@@ -146,7 +146,6 @@ fn a_disk_that_the_spool_filled_is_refused_with_429_until_an_aggregator_comes() 
         status["spool"]["bytes"].as_u64().unwrap() < DISK_MEBIBYTES * 1024 * 1024 / 8
     });
     assert_recovers(&mut installation, &project, relay, load, &ledger);
-    drop(disk);
 }
 
 #[test]
