@@ -6,7 +6,7 @@
 //! - memory is that of one batch, however many there are: what is found is handed over one by one.
 //!
 //! What is seen is the state at the opening, of a spool that may be in use. So whatever looks damaged is looked at once more in an
-//! opening of its own: a batch that was acknowledged meanwhile is no damage ([`verify`]).
+//! opening of its own: a batch that was acknowledged meanwhile is no damage (`verify`).
 //!
 //! What it does not do: repair. A relay that runs sets aside what is damaged when it comes to send it.
 
