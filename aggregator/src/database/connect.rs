@@ -24,9 +24,11 @@ const SQLITE_SETUP: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = W
 
 /// What each connection to PostgreSQL begins with: its notices say nothing that an operator could act on. Commits are on disk when
 /// they return, and what is read after a lock was waited for is what its last holder left, whatever the server's defaults are. The
-/// locks of a node whose host is gone without a word are free after half a minute.
+/// locks of a node whose host is gone without a word are free after half a minute, also if its kernel still answers: nobody waits for
+/// a lock longer than SQLite's writers do.
 const POSTGRES_SETUP: &str = "SET client_min_messages = warning; SET synchronous_commit = on; \
                               SET default_transaction_isolation = 'read committed'; \
+                              SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'; \
                               SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
 /// Where the database is.

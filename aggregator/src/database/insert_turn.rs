@@ -16,6 +16,10 @@ use super::{Database, Kind};
 /// The lock's number is arbitrary and ours.
 const INSERT_LOCK: i64 = 0x7069_636b_6575;
 
+/// A turn lasts as long as an insert, and a wait for one as long as the inserts of all nodes, each bounded by
+/// `clickhouse.insert_timeout`. What is longer is a node whose host froze, and PostgreSQL ends its turn.
+const TURN_PATIENCE: &str = "SELECT set_config('lock_timeout', '30min', true), set_config('idle_in_transaction_session_timeout', '20min', true)";
+
 /// Beside whom an insert may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TurnKind {
@@ -63,6 +67,7 @@ impl Database {
             return Ok(InsertTurn::uncontended());
         }
         let mut lock = self.pool.begin().await?;
+        sqlx::query(TURN_PATIENCE).execute(&mut *lock).await?;
         let take = match kind {
             TurnKind::Shared => "SELECT pg_advisory_xact_lock_shared($1)",
             TurnKind::Alone => "SELECT pg_advisory_xact_lock($1)",

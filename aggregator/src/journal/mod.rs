@@ -15,7 +15,7 @@
 //! - A write that failed is never answered as done. RocksDB takes no other after it, so the database is opened anew in place
 //!   (`Shared::heal`): the failed write is then in it as a whole or not at all, what was answered before is in it, and
 //!   cursor and end are read from it again. Positions that it may have used are not used again.
-//! - At most one plan is pending, and it changes only by being finished.
+//! - At most one plan is pending, and it changes only by being amended with what was learnt, or finished.
 //! - Memory and disk are bounded: the queue, the commit group, the gaps of a spool, and `journal.max_bytes`.
 //!
 //! ```text
@@ -26,6 +26,7 @@
 //! │           's' spool id     ──▶ its sessions, see `spool_sessions`
 //! ├─ state    "format"         ──▶ 2                         1 is converted, see `format_one`
 //! │           "cursor"         ──▶ position: u64 BE          all before it is in ClickHouse
+//! │           "end"            ──▶ position: u64 BE          one past the last entry, where damage hides that
 //! │           "plan"           ──▶ the pending insert plan, opaque here
 //! │           "claims"         ──▶ the last round of claims, see `claims`
 //! ├─ dead_letters   what could not be read, decoded or inserted, see `dead_letter`
@@ -44,7 +45,7 @@
 //! - *plan* ([`Journal::put_plan`], see `plans`): synced before the first insert that it describes.
 //! - *finish* ([`Journal::finish_plan`]): one synced write moves the cursor, removes the plan and the entries.
 //! - *recover* ([`Journal::open`]): RocksDB replays its log; the end is the cursor or one past the last entry, whichever
-//!   is more.
+//!   is more. Entries that are damaged keep it from nothing.
 //!
 //! What it does not do: decompress or look into payloads, decide what a plan is, know relays beyond the owner of a spool.
 

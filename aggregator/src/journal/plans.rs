@@ -51,11 +51,16 @@ impl Journal {
         self.shared.store.commit(transaction)
     }
 
-    /// The pending insert plan.
+    /// The pending insert plan. Opens the database anew where a write has failed: who reads goes on after a fault also while nobody
+    /// writes.
     ///
     /// # Errors
-    /// [`JournalError::Read`].
+    /// [`JournalError::Read`], [`JournalError::Closed`].
     pub fn plan(&self) -> Result<Option<Vec<u8>>, JournalError> {
+        {
+            let _writing = lock(&self.shared.state_writes);
+            self.shared.heal()?;
+        }
         self.shared.store.plan()
     }
 

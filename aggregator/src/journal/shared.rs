@@ -75,9 +75,19 @@ impl Shared {
         {
             let mut progress = lock(&self.progress);
             let reserved = progress.reserved.max(reserved);
-            *progress = Progress { cursor, end, reserved, appended_bytes, finished_bytes };
+            let mut next = Progress { cursor, end, reserved, appended_bytes, finished_bytes };
+            // Who wrote to the new database before this knew where it stood is further by now. A round of claims is not: its
+            // end moves when it is settled.
+            if self.ledger.is_none() && progress.end > end {
+                (next.end, next.appended_bytes) = (progress.end, progress.appended_bytes);
+            }
+            if progress.cursor > cursor {
+                (next.cursor, next.finished_bytes) = (progress.cursor, progress.finished_bytes);
+            }
+            *progress = next;
         }
         self.show_backlog();
+        let end = lock(&self.progress).end;
         self.end.send_replace(end);
         self.metrics.reopened.inc();
         warn!(%cursor, %end, "the journal was opened anew after a write that failed");

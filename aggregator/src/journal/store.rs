@@ -25,6 +25,11 @@ use rocks::Rocks;
 const KEY_FORMAT: &[u8] = b"format";
 const KEY_CURSOR: &[u8] = b"cursor";
 const KEY_PLAN: &[u8] = b"plan";
+/// One past the last entry, written with it: where the entries at the edges are damaged, they don't say. Missing in a journal whose
+/// last entry is of an earlier version.
+const KEY_END: &[u8] = b"end";
+/// How many positions from an edge an entry is looked for that says how many bytes there are, where the one at the edge does not.
+const EDGE_LOOKS: usize = 1000;
 /// Raised when an older program could not read what a newer one wrote.
 const FORMAT: u8 = 2;
 /// What is converted when it is opened; see `format_one`.
@@ -190,25 +195,57 @@ impl Store {
         })
     }
 
-    /// Finds where the journal stands. Reads two entries, however long the backlog is.
+    /// Finds where the journal stands. Reads two entries, however long the backlog is, and a bounded number where they are damaged:
+    /// those are reported when their turn comes to be read, and keep the journal from nothing.
     pub(super) fn recover(&self) -> Result<Recovered, JournalError> {
-        let cursor = match self.get(Family::State, KEY_CURSOR)? {
-            Some(key) => JournalPosition::from_key(&key).ok_or(JournalError::State("cursor"))?,
-            None => JournalPosition::START,
-        };
+        let cursor = self.kept_position(KEY_CURSOR, "cursor")?.unwrap_or(JournalPosition::START);
+        let noted_end = self.kept_position(KEY_END, "end")?;
         let from_cursor = cursor.to_key();
         let waiting = Keys { first: &from_cursor, last: None };
-        let first = self.neighbour(waiting, Order::Ascending)?;
-        let last = self.neighbour(waiting, Order::Descending)?;
-        let (Some((_, first)), Some((last_position, last))) = (first, last) else {
-            return Ok(Recovered { cursor, end: cursor, reserved: cursor, finished_bytes: 0, appended_bytes: 0 });
+        let last = match (self.neighbour(waiting, Order::Descending), noted_end) {
+            (Err(error), Some(end)) if error.is_damage() => {
+                let positions = (cursor.get()..end.get()).rev().map(JournalPosition::new);
+                self.sound_entry(positions)?
+            }
+            (last, _) => last?,
         };
-        let reserved = last_position.next();
+        let reserved = last.as_ref().map_or(cursor, |(last, _)| last.next()).max(noted_end.unwrap_or(cursor));
+        if reserved <= cursor {
+            return Ok(Recovered { cursor, end: cursor, reserved: cursor, finished_bytes: 0, appended_bytes: 0 });
+        }
+        let first = match self.neighbour(waiting, Order::Ascending) {
+            Err(error) if error.is_damage() => {
+                let positions = (cursor.get()..reserved.get()).map(JournalPosition::new);
+                self.sound_entry(positions)?
+            }
+            first => first?,
+        };
         let end = self.kept_round()?.begins_at().map_or(reserved, |unsettled| unsettled.clamp(cursor, reserved));
-        // Where a prefix is damaged the backlog's size is not known; the entries are reported when they are read.
-        let finished_bytes = entry::stored_before(&first).unwrap_or(0);
-        let appended_bytes = entry::stored_before(&last).map_or(finished_bytes, |before| before + last.len() as u64);
+        let before = |entry: &FoundEntry| entry::stored_before(&entry.1);
+        let appended_bytes = last.as_ref().and_then(|last| Some(before(last)? + last.1.len() as u64)).unwrap_or(0);
+        // Not known, it counts as nothing: a journal that takes a little too much is better than one that seems full.
+        let finished_bytes = first.as_ref().and_then(before).unwrap_or(appended_bytes);
         Ok(Recovered { cursor, end, reserved, finished_bytes, appended_bytes })
+    }
+
+    fn kept_position(&self, key: &[u8], what: &'static str) -> Result<Option<JournalPosition>, JournalError> {
+        let Some(kept) = self.get(Family::State, key)? else { return Ok(None) };
+        JournalPosition::from_key(&kept).map(Some).ok_or(JournalError::State(what))
+    }
+
+    /// The first entry that says how many bytes are before it.
+    fn sound_entry(
+        &self,
+        positions: impl Iterator<Item = JournalPosition>,
+    ) -> Result<Option<FoundEntry>, JournalError> {
+        for position in positions.take(EDGE_LOOKS) {
+            match self.get(Family::Batches, &position.to_key()) {
+                Ok(Some(value)) if entry::stored_before(&value).is_some() => return Ok(Some((position, value))),
+                Err(error) if !error.is_damage() => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// The first entry of a walk.
@@ -256,6 +293,7 @@ impl Store {
 
     pub(super) fn put_entry(&self, transaction: &mut Transaction, position: JournalPosition, value: Vec<u8>) {
         transaction.put(Family::Batches, position.to_key(), value);
+        transaction.put(Family::State, KEY_END, position.next().to_key());
     }
 
     pub(super) fn put_plan(&self, transaction: &mut Transaction, plan: &[u8]) {

@@ -10,6 +10,8 @@ use crate::issues::{IssueMetadata, NewIssue};
 const MAX_TITLE_CHARS: usize = 256;
 /// Longest culprit, in characters.
 const MAX_CULPRIT_CHARS: usize = 200;
+/// Longest name of a platform, in characters; relays let none through that is not one of Sentry's.
+const MAX_PLATFORM_CHARS: usize = 64;
 /// Longest exception type in the metadata, in characters.
 const MAX_TYPE_CHARS: usize = 128;
 /// Longest exception value in the metadata, in characters.
@@ -23,10 +25,10 @@ pub(super) fn face(event: &Value, first_seen: Timestamp) -> NewIssue {
     let title = if exception.is_some() { exception_title(&metadata) } else { message_title(event) };
     NewIssue {
         kind: if exception.is_some() { "error" } else { "default" },
-        title,
-        culprit: culprit(event),
+        title: without_nul(title),
+        culprit: without_nul(culprit(event)),
         level: level(event).to_owned(),
-        platform: event.text("platform").unwrap_or("other").to_owned(),
+        platform: without_nul(cut(event.text("platform").unwrap_or("other"), MAX_PLATFORM_CHARS)),
         metadata,
         first_seen,
     }
@@ -131,6 +133,11 @@ fn frame_culprit(platform: &str, frame: &Value) -> Option<String> {
     }
 }
 
+/// PostgreSQL's texts hold no NUL. Relays remove it; what an old one had spooled may still have it.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "") } else { text }
+}
+
 fn first_line(text: &str) -> &str {
     text.trim_start().lines().next().unwrap_or_default().trim_end()
 }
@@ -199,6 +206,13 @@ mod tests {
         let face = face(&event, NOW);
         assert_eq!(face.title.chars().count(), 3 + MAX_TITLE_CHARS);
         assert!(face.title.ends_with('…'));
+    }
+
+    #[test]
+    fn what_goes_into_columns_of_text_holds_no_nul() {
+        let event = json!({"exception": [{"type": "E\0", "value": "v\0w"}], "culprit": "c\0", "platform": "p\0"});
+        let face = face(&event, NOW);
+        assert_eq!((face.title.as_str(), face.culprit.as_str(), face.platform.as_str()), ("E: vw", "c", "p"));
     }
 
     #[test]
