@@ -84,7 +84,7 @@ enum Effect {
     None,
 }
 
-fn effect_of(directory: &Path, is_log: bool) -> Effect {
+fn effect_of(directory: &Path, is_log: bool, flipped: &str) -> Effect {
     let (journal, _committer) = match Journal::open(directory, &JournalConfig::default()) {
         Ok(opened) => opened,
         Err(refused) => {
@@ -114,10 +114,14 @@ fn effect_of(directory: &Path, is_log: bool) -> Effect {
         return Effect::None;
     }
     if !read.corrupt.is_empty() {
-        assert!(found + read.corrupt.len() as u64 >= expected || is_log, "{found} are there, {:?}", read.corrupt);
+        assert!(
+            found + read.corrupt.len() as u64 >= expected || is_log,
+            "{flipped}: {found} are there, {:?}",
+            read.corrupt
+        );
         return Effect::Counted;
     }
-    assert!(is_log, "{} of {expected} are gone and not counted; the last is {last}", expected - found);
+    assert!(is_log, "{flipped}: {} of {expected} are gone and not counted; the last is {last}", expected - found);
     Effect::LostWithTheLog
 }
 
@@ -143,9 +147,10 @@ async fn a_flipped_bit_is_found_and_never_given_out() {
         std::fs::write(copied.path().join(name), bytes).unwrap();
         let is_blob = path.extension().is_some_and(|extension| extension == "blob");
         let is_log = path.extension().is_some_and(|extension| extension == "log");
-        let effect = effect_of(copied.path(), is_log);
+        let flipped = format!("{}, byte {at}, bit {bit}", name.display());
+        let effect = effect_of(copied.path(), is_log, &flipped);
         // There are payloads only, and one that is damaged costs no other.
-        assert!(!is_blob || effect != Effect::Refused, "{} refused at byte {at}, bit {bit}", name.display());
+        assert!(!is_blob || effect != Effect::Refused, "{flipped}: refused");
         *effects.entry(effect).or_default() += 1;
     }
     eprintln!("{flips} flipped bits: {effects:?}");

@@ -14,7 +14,7 @@
 //! more blocks than the window since. An insert that is still on its way has the plan's token, as the repetition has.
 //!
 //! Each step may itself be cut off and repeated, and has limited time. Only plans in doubt come here: it reads the ids of a
-//! partition. Rows of `outcomes` are added up, so there each plan has a stamp to look for ([`OutcomeRow::stamp`]), for as long as
+//! partition. Rows of `outcomes` are added up, so there each plan has a stamp to look for (`OutcomeRow::stamp`), for as long as
 //! stamps are kept.
 
 use std::ops::Range;
