@@ -13,7 +13,7 @@ use picket_common::wire::{ALPN_JOIN, ALPN_LINK, FromRelay, MAX_SMALL_FRAME, read
 use quinn::Incoming;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -23,6 +23,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use super::close::Close;
 use super::config::LinkConfig;
 use super::greeting::{self, Introduction};
+use super::handshakes::HandshakePlace;
 use super::live::{LiveRelay, SessionGuard};
 use super::session::{FIRST_FRAME_TIMEOUT, Session};
 use super::window::widest;
@@ -75,7 +76,7 @@ impl Attempt {
 pub(super) async fn serve(
     shared: Arc<Shared>,
     attempt: Attempt,
-    handshake: OwnedSemaphorePermit,
+    handshake: HandshakePlace,
     shutdown: CancellationToken,
 ) {
     let span = info_span!("connection", remote = %attempt.remote_address());

@@ -26,6 +26,7 @@ pub mod config;
 mod connection;
 mod control;
 mod greeting;
+mod handshakes;
 mod identity_talk;
 mod join;
 mod live;
@@ -48,7 +49,7 @@ use picket_common::timestamp::Timestamp;
 use picket_common::wire::CloseCode;
 use quinn::{Endpoint, Incoming, VarInt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -64,14 +65,13 @@ pub use live::{LiveRelay, LiveRelays};
 pub use metrics::IntakeMetrics;
 
 use connection::Attempt;
+use handshakes::{HandshakePlace, Handshakes};
 use join::JoinLimiter;
 
 /// How often the registry is compared with the live connections: what a revocation in another process takes at most.
 pub const REGISTRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How often "last seen" is written for connected relays.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(60);
-/// Handshakes at once. Each costs a signature or two; beyond it peers must first prove their address.
-const MAX_HANDSHAKES: usize = 64;
 /// Connections by TCP that the system holds for us.
 const TCP_BACKLOG: u32 = 256;
 /// How often the system is asked for a port that is free for both, where it is to choose one.
@@ -184,12 +184,8 @@ impl IntakeServer {
     /// Serves relays until `shutdown`; then says goodbye, lets open batches finish for `link.shutdown_timeout`, and closes.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { endpoint, listener, tls, shared } = self;
-        let mut gate = Gate {
-            shared: Arc::clone(&shared),
-            connections: JoinSet::new(),
-            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
-            shutdown,
-        };
+        let mut gate =
+            Gate { shared: Arc::clone(&shared), connections: JoinSet::new(), handshakes: Handshakes::new(), shutdown };
         tokio::select! {
             () = gate.accept(&endpoint, listener.as_ref(), &tls) => {}
             () = watch_registry(&shared) => {}
@@ -217,7 +213,7 @@ impl IntakeServer {
 struct Gate {
     shared: Arc<Shared>,
     connections: JoinSet<()>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Handshakes,
     shutdown: CancellationToken,
 }
 
@@ -258,7 +254,7 @@ impl Gate {
         if self.is_full(remote) {
             return incoming.refuse();
         }
-        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+        let Some(handshake) = self.handshakes.try_quic() else {
             debug!(%remote, "many handshakes at once, asking the peer to prove its address");
             // RFC 9000 §8.1.2: a forged source address does not get the token.
             return match incoming.may_retry() {
@@ -274,13 +270,14 @@ impl Gate {
         if self.is_full(remote) {
             return;
         }
-        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+        let max_connections = self.shared.intake.settings.borrow().max_connections;
+        let Some(handshake) = self.handshakes.try_tcp(remote.ip(), max_connections) else {
             return debug!(%remote, "connection refused: many handshakes at once");
         };
         self.serve(Attempt::Tcp(stream, remote, Arc::clone(tls)), handshake);
     }
 
-    fn serve(&mut self, attempt: Attempt, handshake: OwnedSemaphorePermit) {
+    fn serve(&mut self, attempt: Attempt, handshake: HandshakePlace) {
         self.connections.spawn(connection::serve(Arc::clone(&self.shared), attempt, handshake, self.shutdown.clone()));
     }
 }

@@ -22,7 +22,8 @@ use crate::fleet::LinkTls;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const STRANGER_WINDOW_BYTES: u32 = 128 * 1024;
 /// Flow-control window of a relay's connection: what quinn may buffer while the batch tasks wait for memory. At 100 ms
-/// round-trip time it allows 80 MB/s, more than a disk takes.
+/// round-trip time it allows 80 MB/s, more than a disk takes. Over TCP each stream has 64 KiB at least, so that with the most
+/// batches that may be configured (1024) it is 64 MiB there.
 const RELAY_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Streams beyond the window of batches: the control stream, and batches whose answer is on its way.
 const SPARE_STREAMS: u32 = 4;

@@ -80,9 +80,11 @@ fn is_about_certificates(code: TransportErrorCode) -> bool {
 /// RFC 8446 §6.2: `certificate_expired`, also for one that is not good yet.
 const CERTIFICATE_EXPIRED: u8 = 45;
 
-/// RFC 8446 §6.2: the alerts about certificates are 41 to 49, 51 (the signature) and 116 (none was shown).
-fn is_certificate_alert(alert: u8) -> bool {
-    (41..=51).contains(&alert) || alert == 116
+/// RFC 8446 §6: the alerts about certificates are 41 to 46, 48 (its authority), 49 (who it names), 51 (its signature), 113 (its
+/// revocation) and 116 (none was shown). The others between, 47 `illegal_parameter` and 50 `decode_error`, tell of bytes that
+/// make no sense, which another way or another try may cure; they are no refusal of who we are.
+const fn is_certificate_alert(alert: u8) -> bool {
+    matches!(alert, 41..=46 | 48 | 49 | 51 | 113 | 116)
 }
 
 impl From<std::io::Error> for ConnectionLost {
@@ -122,4 +124,26 @@ const fn is_about_time(problem: &CertificateError) -> bool {
 
 fn alert_number(alert: AlertDescription) -> u8 {
     alert.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_alerts_about_certificates_are_refusals_of_who_we_are() {
+        let refusals: Vec<u8> = (0..=u8::MAX).filter(|alert| is_certificate_alert(*alert)).collect();
+        assert_eq!(refusals, [41, 42, 43, 44, 45, 46, 48, 49, 51, 113, 116]);
+        for (alert, is_refusal) in [
+            (AlertDescription::UnknownCA, true),
+            (AlertDescription::CertificateRequired, true),
+            (AlertDescription::DecryptError, true),
+            (AlertDescription::DecodeError, false),
+            (AlertDescription::IllegalParameter, false),
+        ] {
+            let error = std::io::Error::other(rustls::Error::AlertReceived(alert));
+            let lost = ConnectionLost::from(error);
+            assert_eq!(matches!(lost, ConnectionLost::Refused(_)), is_refusal, "{alert:?}: {lost}");
+        }
+    }
 }

@@ -191,16 +191,16 @@ impl Connection {
         }
     }
 
-    /// Lets a peer that has proved who it is open `streams` streams at once, and send `window_bytes` that we have not read.
-    /// The aggregator's side only.
+    /// Lets a peer that has proved who it is open `streams` streams at once, and send `window_bytes` that we have not read;
+    /// over TCP 64 KiB a stream where that is more. The aggregator's side only.
     pub fn admit(&self, streams: u32, window_bytes: u32) {
         match self {
             Self::Quic(connection) => {
                 connection.set_receive_window(VarInt::from_u32(window_bytes));
                 connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
             }
-            // No window for the whole: the streams' windows add up to it.
-            Self::Tcp(mux) => mux.admit(Bounds { streams, stream_window: window_bytes / streams.max(1) }),
+            // No window for the whole: the streams' windows add up to it, or to 64 KiB a stream where that is more.
+            Self::Tcp(mux) => mux.admit(Bounds::sharing(streams, window_bytes)),
         }
     }
 }

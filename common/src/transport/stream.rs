@@ -45,6 +45,16 @@ impl SendStream {
         }
     }
 
+    /// How much is best handed over at once by a caller that gives each piece its time. QUIC's buffer takes 64 KiB before the
+    /// line does; over TCP the queue is short, and a piece takes as long as the line is slow and shared.
+    #[must_use]
+    pub const fn piece_bytes(&self) -> usize {
+        match self {
+            Self::Quic(_) => 64 * 1024,
+            Self::Tcp(_) => 4 * 1024,
+        }
+    }
+
     /// Nothing more follows. No use after an error, but no harm.
     pub fn finish(&mut self) {
         match self {

@@ -24,7 +24,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -161,6 +161,8 @@ struct Shared {
     batches: mpsc::Sender<ReceivedBatch>,
     reports: mpsc::Sender<FromRelay>,
     authority: Arc<Authority>,
+    /// Connections by QUIC whose handshake is done.
+    by_quic: watch::Sender<u64>,
 }
 
 pub(crate) struct FakeAggregator {
@@ -191,6 +193,7 @@ impl FakeAggregator {
             batches: batch_sender,
             reports: report_sender,
             authority: Arc::clone(authority),
+            by_quic: watch::Sender::new(0),
         });
         let mut aggregator = Self { address, hellos, batches, reports, shared, endpoint: None };
         if transports.contains(&TransportKind::Tcp) {
@@ -214,7 +217,11 @@ impl FakeAggregator {
             while let Some(incoming) = endpoint.accept().await {
                 let shared = Arc::clone(&shared);
                 // A connection that breaks is part of the tests.
-                tokio::spawn(async move { serve(Connection::Quic(incoming.await.ok()?), shared).await });
+                tokio::spawn(async move {
+                    let connection = Connection::Quic(incoming.await.ok()?);
+                    shared.by_quic.send_modify(|count| *count += 1);
+                    serve(connection, shared).await
+                });
             }
         });
     }
@@ -244,6 +251,11 @@ impl FakeAggregator {
     /// For the next welcome only.
     pub(crate) fn set_stored_up_to(&self, sequence: u64) {
         self.shared.manners.lock().unwrap().stored_up_to = Sequence::new(sequence);
+    }
+
+    /// Waits until somebody has connected by QUIC, hello or not.
+    pub(crate) async fn connected_by_quic(&self) {
+        soon(self.shared.by_quic.subscribe().wait_for(|count| *count > 0)).await.unwrap();
     }
 
     pub(crate) async fn hello(&mut self) -> Hello {

@@ -74,7 +74,7 @@ async fn once_udp_gets_through_the_session_moves_and_no_batch_is_sent_twice() {
     let in_flight = aggregator.batch().await;
     aggregator.listen_quic();
     // The old connection ends only after the answer to what is in flight.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    aggregator.connected_by_quic().await;
     in_flight.ack();
     assert_eq!(aggregator.hello().await.transport, TransportKind::Quic);
     relay.append(2).await;

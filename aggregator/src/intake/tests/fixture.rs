@@ -1,5 +1,6 @@
 //! An aggregator's intake in this process, and relays that talk to it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, TransportConfig};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -47,6 +48,8 @@ pub(super) struct TestAggregator {
     pub(super) address: std::net::SocketAddr,
     /// What relays connect by.
     pub(super) transport: TransportKind,
+    /// Where they connect from.
+    pub(super) relays_at: IpAddr,
     pub(super) fleet: Fleet,
     /// What SIGHUP would change.
     pub(super) settings: watch::Sender<LinkConfig>,
@@ -92,6 +95,7 @@ pub(super) async fn start_with(config: LinkConfig, journal: &JournalConfig) -> T
     TestAggregator {
         address,
         transport: TransportKind::Quic,
+        relays_at: Ipv4Addr::LOCALHOST.into(),
         fleet,
         settings,
         journal,
@@ -113,8 +117,8 @@ pub(super) struct Joined {
     key: rcgen::KeyPair,
 }
 
-fn client(tls: rustls::ClientConfig) -> Endpoint {
-    let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+fn client(tls: rustls::ClientConfig, from: IpAddr) -> Endpoint {
+    let mut endpoint = Endpoint::client((from, 0).into()).unwrap();
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some(DEADLINE.try_into().unwrap()));
@@ -204,10 +208,12 @@ impl TestAggregator {
 
     pub(super) async fn connect_as(&self, tls: rustls::ClientConfig) -> Result<Connection, ConnectionLost> {
         if self.transport == TransportKind::Quic {
-            let connection = soon(client(tls).connect(self.address, SERVER_NAME).unwrap()).await?;
+            let connection = soon(client(tls, self.relays_at).connect(self.address, SERVER_NAME).unwrap()).await?;
             return Ok(Connection::Quic(connection));
         }
-        let stream = soon(TcpStream::connect(self.address)).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.relays_at, 0).into())?;
+        let stream = soon(socket.connect(self.address)).await?;
         let name = SERVER_NAME.try_into().unwrap();
         let stream = soon(TlsConnector::from(Arc::new(tls)).connect(name, stream)).await?;
         let patience = Patience { idle: DEADLINE, keep_alive: DEADLINE / 4, farewell: DEADLINE };

@@ -1,5 +1,6 @@
 //! What holds over QUIC holds over TCP.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use picket_common::identity;
@@ -105,15 +106,58 @@ async fn at_shutdown_open_batches_are_answered_by_tcp() {
     soon(aggregator.server).await.unwrap();
 }
 
+/// The first records of a `ClientHello` that is as long as its extensions' length can make it (RFC 8446 §4.1.2), in good form
+/// except that its last bytes are never sent.
+fn overlong_hello() -> Vec<u8> {
+    let mut hello = vec![3, 3];
+    hello.extend([7; 32]);
+    // No session, one cipher suite, no compression; extensions of 65,535 bytes: padding (RFC 7685).
+    hello.extend([0, 0, 2, 0x13, 1, 1, 0, 0xff, 0xff, 0, 21, 0xff, 0xfb]);
+    hello.resize(hello.len() + 0xfffb, 0);
+    let length = u32::try_from(hello.len()).unwrap().to_be_bytes();
+    let mut handshake = vec![1, length[1], length[2], length[3]];
+    handshake.append(&mut hello);
+    let records = handshake.chunks(16 * 1024).take(4).flat_map(|record| {
+        let length = u16::try_from(record.len()).unwrap().to_be_bytes();
+        [&[22, 3, 1, length[0], length[1]], record].concat()
+    });
+    records.collect()
+}
+
 #[tokio::test]
 async fn a_peer_that_sends_more_than_a_handshake_may_hold_is_not_waited_for() {
     let aggregator = start_tcp().await;
     let mut stranger = soon(tokio::net::TcpStream::connect(aggregator.address)).await.unwrap();
-    let _ = stranger.write_all(&[0; 100_000]).await;
+    let began = Instant::now();
+    let _ = stranger.write_all(&overlong_hello()).await;
     let mut answer = Vec::new();
     // An alert, or nothing but a reset.
     let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut stranger, &mut answer)).await;
+    // The handshake's time is 10 s.
+    assert!(began.elapsed() < Duration::from_secs(5), "waited for {:?}", began.elapsed());
     assert_eq!(aggregator.live.count(), 0);
+}
+
+#[tokio::test]
+async fn silent_peers_of_one_address_keep_no_other_out_and_nobody_by_quic() {
+    let mut aggregator = start_tcp().await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(soon(tokio::net::TcpStream::connect(aggregator.address)).await.unwrap());
+    }
+    // The listener takes them in the order in which they came, so all have been seen by then.
+    aggregator.relays_at = Ipv4Addr::new(127, 0, 0, 2).into();
+    let began = Instant::now();
+    let by_tcp = aggregator.session(&aggregator.join().await, spool(1)).await.welcomed().await;
+    aggregator.transport = TransportKind::Quic;
+    aggregator.relays_at = Ipv4Addr::LOCALHOST.into();
+    let by_quic = aggregator.session(&aggregator.join().await, spool(2)).await.welcomed().await;
+    // The silent ones keep their places for 10 s.
+    assert!(began.elapsed() < Duration::from_secs(8), "waited for {:?}", began.elapsed());
+    for relay in [by_tcp, by_quic] {
+        let (header, payload) = relay.batch(1, 1);
+        assert_eq!(relay.send_batch(&header, &payload).await, ack(1, 1));
+    }
 }
 
 #[tokio::test]

@@ -11,8 +11,13 @@
 //! | --- | --- | --- | --- | --- |
 //! | driver, one a connection | the last handle | `State`: outgoing data, answers | writers wait; the peer is not read | sends Close, waits up to [`Patience::farewell`] for the peer to go |
 //!
-//! Invariants: see `state`; and a peer is given up when it is silent for [`Patience::idle`], or takes nothing of what we
-//! write for as long. Streams share one TCP connection: a lost packet holds all of them up, which a fallback may.
+//! Invariants: see `state`; and
+//! - A peer is given up when for [`Patience::idle`] it neither sends anything nor takes what waits for it, or when it does not
+//!   take a piece of [`PIECE_BYTES`] in that time: a line may be as slow as that, 8 KiB in 9 s, and lose nothing.
+//! - What waits in the system's buffer is bounded ([`UNSENT_BYTES`]), so that a Ping is not behind a minute's worth of data,
+//!   and whoever receives data says so every [`CONFIRM_INTERVAL`], however long a frame takes.
+//!
+//! Streams share one TCP connection: a lost packet holds all of them up, which a fallback may.
 
 mod frame;
 #[cfg(fuzzing)]
@@ -22,15 +27,17 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_rustls::TlsStream;
 
 use super::ConnectionLost;
@@ -40,8 +47,15 @@ use state::{Side, State};
 
 pub use stream::{MuxReceiver, MuxSender};
 
-/// Written to the socket at once.
-const WRITE_BYTES: usize = 64 * 1024;
+/// Read from the socket at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Written to the socket at once, as a TLS record of its own. A peer must take as much within [`Patience::idle`].
+const PIECE_BYTES: usize = 8 * 1024;
+/// What the system may hold for us that it has not sent yet. What is sent and not acknowledged is not among it, so this slows
+/// no line down.
+const UNSENT_BYTES: u32 = 16 * 1024;
+/// How often the sender of data hears that it arrives: well below any [`Patience::idle`].
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a peer may make us hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +103,19 @@ struct Shared {
     /// What the peer is to be told, where we closed.
     farewell: Mutex<Option<(u32, String)>>,
     is_gone: watch::Sender<bool>,
+    /// So much has been answered that the socket may be read again.
+    is_uncongested: Notify,
+    /// When the peer last made room for something that waited for it.
+    taken_at: Mutex<Instant>,
+}
+
+/// How a piece got out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// Into a buffer: it says nothing of the peer.
+    AtOnce,
+    /// After the peer had made room.
+    AfterWaiting,
 }
 
 // === impl Bounds ===
@@ -96,6 +123,13 @@ struct Shared {
 impl Bounds {
     /// Of a peer that has proved nothing yet: one stream.
     pub const STRANGER: Self = Self { streams: state::FIRST_STREAMS, stream_window: state::FIRST_CREDIT };
+
+    /// `streams` streams among which `window_bytes` are shared. The protocol gives each 64 KiB unasked, so together the windows
+    /// are `window_bytes`, or 64 KiB a stream where that is more.
+    #[must_use]
+    pub fn sharing(streams: u32, window_bytes: u32) -> Self {
+        Self { streams, stream_window: (window_bytes / streams.max(1)).max(state::FIRST_CREDIT) }
+    }
 }
 
 // === impl Mux ===
@@ -118,6 +152,7 @@ impl Mux {
         let certificate =
             tls.peer_certificates().and_then(|chain| chain.first()).map(|first| first.clone().into_owned());
         let protocol = tls.alpn_protocol().map(<[u8]>::to_vec);
+        bound_unsent(stream.get_ref().0, remote);
         let shared = Arc::new(Shared::new(side));
         tokio::spawn(drive(Arc::clone(&shared), stream, patience));
         Self { handle: Arc::new(Handle { shared, remote, certificate, protocol }) }
@@ -192,6 +227,33 @@ impl Shared {
             lost: watch::Sender::new(None),
             farewell: Mutex::new(None),
             is_gone: watch::Sender::new(false),
+            is_uncongested: Notify::new(),
+            taken_at: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn taken_at(&self) -> Instant {
+        *self.taken_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_taken(&self) {
+        *self.taken_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Fills `buffer` with what is to be sent next, and lets the reader go on where that makes room.
+    fn take_outgoing(&self, buffer: &mut Vec<u8>) {
+        let mut state = self.lock();
+        state.take_outgoing(buffer, PIECE_BYTES);
+        if !state.is_congested() {
+            self.is_uncongested.notify_one();
+        }
+    }
+
+    /// Waits until what the peer has caused is answered so far that more may be read.
+    async fn uncongested(&self) {
+        while self.lock().is_congested() {
+            // The writer gives up on a peer that takes nothing, so this ends.
+            self.is_uncongested.notified().await;
         }
     }
 
@@ -244,6 +306,13 @@ impl Shared {
     }
 }
 
+fn bound_unsent(stream: &TcpStream, remote: SocketAddr) {
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        // Pings wait longer then; nothing else depends on it.
+        tracing::debug!(%remote, %error, "unsent bytes of a connection can't be bounded");
+    }
+}
+
 /// Moves bytes between the socket and the state until the connection ends, then says why if it was us.
 async fn drive<S: AsyncRead + AsyncWrite>(shared: Arc<Shared>, stream: S, patience: Patience) {
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -293,18 +362,14 @@ async fn keep_alive(shared: &Shared, patience: Patience) {
 }
 
 async fn read<R: AsyncRead + Unpin>(shared: &Shared, reader: &mut R, patience: Patience) -> ConnectionLost {
-    let mut buffered = tokio::io::BufReader::with_capacity(WRITE_BYTES, reader);
+    let reader = tokio::io::BufReader::with_capacity(READ_BYTES, reader);
+    let mut frames = Frames { shared, reader, idle: patience.idle, confirmed_at: Instant::now() };
     let mut body = vec![0; MAX_BODY];
     loop {
-        while shared.lock().is_congested() {
-            // The writer gives up on a peer that takes nothing, so this ends.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let read = timeout(patience.idle, read_frame(&mut buffered, &mut body)).await;
-        let header = match read {
-            Ok(Ok(header)) => header,
-            Ok(Err(lost)) => return lost,
-            Err(_) => return ConnectionLost::TimedOut,
+        shared.uncongested().await;
+        let header = match frames.next(&mut body).await {
+            Ok(header) => header,
+            Err(lost) => return lost,
         };
         let body = &body[..header.body_bytes()];
         if header.kind == Kind::Close {
@@ -320,37 +385,111 @@ async fn read<R: AsyncRead + Unpin>(shared: &Shared, reader: &mut R, patience: P
     }
 }
 
-async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R, body: &mut [u8]) -> Result<Header, ConnectionLost> {
-    let mut header = [0; HEADER_BYTES];
-    reader.read_exact(&mut header).await?;
-    let header = Header::decode(header).map_err(|error| ConnectionLost::Broken(error.to_string()))?;
-    reader.read_exact(&mut body[..header.body_bytes()]).await?;
-    Ok(header)
+/// What the peer sends, frame by frame.
+struct Frames<'a, R> {
+    shared: &'a Shared,
+    reader: R,
+    idle: Duration,
+    confirmed_at: Instant,
+}
+
+// === impl Frames ===
+
+impl<R: AsyncRead + Unpin> Frames<'_, R> {
+    async fn next(&mut self, body: &mut [u8]) -> Result<Header, ConnectionLost> {
+        let mut header = [0; HEADER_BYTES];
+        self.fill(&mut header).await?;
+        let header = Header::decode(header).map_err(|error| ConnectionLost::Broken(error.to_string()))?;
+        let mut rest = &mut body[..header.body_bytes()];
+        while !rest.is_empty() {
+            let length = self.read(rest).await?;
+            rest = &mut rest[length..];
+            self.confirm();
+        }
+        Ok(header)
+    }
+
+    async fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), ConnectionLost> {
+        while !bytes.is_empty() {
+            let length = self.read(bytes).await?;
+            bytes = &mut bytes[length..];
+        }
+        Ok(())
+    }
+
+    /// Reads at least one byte; gives up once the peer has neither sent nor taken anything for `idle`.
+    async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ConnectionLost> {
+        let reading = self.reader.read(bytes);
+        tokio::pin!(reading);
+        let mut alive_at = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                read = &mut reading => return match read? {
+                    0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+                    length => Ok(length),
+                },
+                () = sleep_until(alive_at + self.idle) => {}
+            }
+            let taken_at = self.shared.taken_at();
+            if taken_at <= alive_at {
+                return Err(ConnectionLost::TimedOut);
+            }
+            alive_at = taken_at;
+        }
+    }
+
+    /// A peer whose line is full of its data can't tell otherwise that we are there: our answer to its Ping is behind them.
+    /// Only data are confirmed, as two sides that confirm each other's confirmations would never be quiet.
+    fn confirm(&mut self) {
+        if self.confirmed_at.elapsed() >= CONFIRM_INTERVAL {
+            self.confirmed_at = Instant::now();
+            self.shared.lock().confirm();
+            self.shared.work.notify_one();
+        }
+    }
 }
 
 /// Returns [`ConnectionLost::Local`] between two frames once the connection has ended.
 async fn write<W: AsyncWrite + Unpin>(shared: &Shared, writer: &mut W, patience: Patience) -> ConnectionLost {
-    let mut buffer = Vec::with_capacity(WRITE_BYTES + HEADER_BYTES + MAX_BODY);
+    let mut buffer = Vec::with_capacity(PIECE_BYTES + HEADER_BYTES + MAX_BODY);
     loop {
         buffer.clear();
         if shared.lost.borrow().is_some() {
             return ConnectionLost::Local;
         }
-        shared.lock().take_outgoing(&mut buffer, WRITE_BYTES);
+        shared.take_outgoing(&mut buffer);
         if buffer.is_empty() {
             shared.work.notified().await;
             continue;
         }
-        let written = async {
-            writer.write_all(&buffer).await?;
-            writer.flush().await
-        };
-        match timeout(patience.idle, written).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error.into(),
-            Err(_) => return ConnectionLost::TimedOut,
+        for piece in buffer.chunks(PIECE_BYTES) {
+            match timeout(patience.idle, write_piece(writer, piece)).await {
+                Ok(Ok(Written::AfterWaiting)) => shared.note_taken(),
+                Ok(Ok(Written::AtOnce)) => {}
+                Ok(Err(error)) => return error.into(),
+                Err(_) => return ConnectionLost::TimedOut,
+            }
         }
     }
+}
+
+async fn write_piece<W: AsyncWrite + Unpin>(writer: &mut W, piece: &[u8]) -> std::io::Result<Written> {
+    let writing = async {
+        writer.write_all(piece).await?;
+        writer.flush().await
+    };
+    tokio::pin!(writing);
+    let mut written = Written::AtOnce;
+    poll_fn(|cx| {
+        let polled = writing.as_mut().poll(cx);
+        if polled.is_pending() {
+            written = Written::AfterWaiting;
+        }
+        polled
+    })
+    .await?;
+    Ok(written)
 }
 
 /// Sends Close, if it was us, and waits for the peer to end its direction: a socket that is closed with unread bytes in it

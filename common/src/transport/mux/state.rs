@@ -4,7 +4,8 @@
 //! - A stream's unread bytes never exceed the credit that was given for it; a peer that sends more ends the connection.
 //! - The aggregator holds at most [`Bounds::streams`] streams; a place is given again once both directions have ended and
 //!   nobody here holds the stream.
-//! - Outgoing data is bounded by [`QUEUE_BYTES`]; frames that only answer are bounded by [`MAX_ANSWERS`], beyond which the
+//! - Outgoing data is bounded by [`QUEUE_BYTES`], and of each stream by an equal share of it, at most one frame's: so the
+//!   queue's order is a round of the streams that have something to say, and none waits for more than one round; frames that only answer are bounded by [`MAX_ANSWERS`], beyond which the
 //!   driver reads no more.
 
 use std::collections::{HashMap, VecDeque};
@@ -72,6 +73,8 @@ struct Stream {
     /// The peer wants no more.
     is_stopped: bool,
     send_credit: u32,
+    /// Bytes of it that wait for the socket.
+    queued_bytes: usize,
     /// Most bytes unread; fixed when the stream is opened.
     window: u32,
     /// What the peer may still send.
@@ -116,6 +119,8 @@ pub(super) struct State {
     answers: VecDeque<Header>,
     data: VecDeque<Outgoing>,
     data_bytes: usize,
+    /// Streams whose sending direction is open here: among them the queue is shared.
+    senders: usize,
     /// One answer is enough for many Pings.
     is_pong_due: bool,
     is_over: bool,
@@ -135,6 +140,7 @@ impl State {
             answers: VecDeque::new(),
             data: VecDeque::new(),
             data_bytes: 0,
+            senders: 0,
             is_pong_due: false,
             is_over: false,
         }
@@ -169,13 +175,24 @@ impl State {
         self.answers.push_back(Header::new(Kind::Ping, 0, 0));
     }
 
-    /// Takes as much of `bytes` as credit and queue allow.
+    /// Says that what the peer sends arrives, also where it all is of one frame or of a stream that nobody reads.
+    pub(super) const fn confirm(&mut self) {
+        self.is_pong_due = true;
+    }
+
+    /// Most bytes of one stream in the queue.
+    fn share(&self) -> usize {
+        (QUEUE_BYTES / self.senders.max(1)).clamp(1, MAX_BODY)
+    }
+
+    /// Takes as much of `bytes` as credit, queue and the stream's share of it allow.
     pub(super) fn write(&mut self, id: u32, bytes: &[u8], waker: &Waker) -> Poll<Result<usize, Stopped>> {
-        let room = QUEUE_BYTES.saturating_sub(self.data_bytes).min(MAX_BODY);
+        let (share, room) = (self.share(), QUEUE_BYTES.saturating_sub(self.data_bytes));
         let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Err(Stopped)) };
         if stream.is_stopped || stream.sending != Direction::Open {
             return Poll::Ready(Err(Stopped));
         }
+        let room = room.min(share.saturating_sub(stream.queued_bytes));
         let length = bytes.len().min(room).min(stream.send_credit as usize);
         // At most MAX_BODY, so it fits.
         let number = u32::try_from(length).unwrap_or_default();
@@ -184,6 +201,7 @@ impl State {
             return Poll::Pending;
         }
         stream.send_credit -= number;
+        stream.queued_bytes += length;
         self.data_bytes += length;
         let body = Bytes::copy_from_slice(&bytes[..length]);
         self.data.push_back(Outgoing { header: Header::new(Kind::Data, id, number), body });
@@ -198,6 +216,7 @@ impl State {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.sending == Direction::Open {
             stream.sending = direction;
+            self.senders = self.senders.saturating_sub(1);
             // Behind the data before it.
             self.data.push_back(Outgoing { header: Header::new(kind, id, 0), body: Bytes::new() });
         }
@@ -340,6 +359,7 @@ impl State {
             has_arrived: false,
             is_stopped: false,
             send_credit: FIRST_CREDIT,
+            queued_bytes: 0,
             window,
             receive_credit: window,
             read_bytes: 0,
@@ -349,6 +369,7 @@ impl State {
             arrived_waker: None,
         };
         self.streams.insert(id, stream);
+        self.senders += 1;
         id
     }
 
@@ -389,11 +410,18 @@ impl State {
             && let Some(outgoing) = self.data.pop_front()
         {
             self.data_bytes -= outgoing.body.len();
+            // Else it was forgotten, and its last bytes still go.
+            if let Some(stream) = self.streams.get_mut(&outgoing.header.stream) {
+                stream.queued_bytes -= outgoing.body.len();
+            }
             buffer.extend_from_slice(&outgoing.header.encode());
             buffer.extend_from_slice(&outgoing.body);
         }
         if self.data_bytes < before {
-            self.streams.values_mut().for_each(|stream| wake(&mut stream.write_waker));
+            let share = self.share();
+            let may_write = self.streams.values_mut().filter(|stream| stream.queued_bytes < share);
+            // Whoever comes first finds no more room than its share, so the order of waking is nobody's advantage.
+            may_write.for_each(|stream| wake(&mut stream.write_waker));
         }
     }
 
@@ -423,12 +451,14 @@ impl State {
         self.answers.clear();
         self.data.clear();
         self.data_bytes = 0;
+        self.senders = 0;
         self.opened.clear();
         for stream in self.streams.values_mut() {
             if stream.receiving == Direction::Open {
                 stream.receiving = Direction::Reset;
             }
             stream.sending = Direction::Reset;
+            stream.queued_bytes = 0;
             wake(&mut stream.read_waker);
             wake(&mut stream.write_waker);
             wake(&mut stream.arrived_waker);

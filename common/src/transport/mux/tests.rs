@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::frame::Header;
-use super::state::{FIRST_CREDIT, QUEUE_BYTES, Read, Stopped};
+use super::state::{FIRST_CREDIT, MAX_ANSWERS, QUEUE_BYTES, Read, Stopped};
 use super::*;
 
 const PATIENCE: Patience =
@@ -162,7 +162,6 @@ async fn a_peer_that_reads_nothing_is_given_up_though_it_talks() {
     let (ours, mut peer) = duplex(1024);
     let mux = over(Side::Accepts, ours);
     let talking = async {
-        // Each end of the only stream is answered with two frames.
         loop {
             if peer.write_all(&Header::new(Kind::Ping, 0, 0).encode()).await.is_err() {
                 break;
@@ -249,6 +248,7 @@ fn a_writer_waits_for_credit_and_goes_on_with_it() {
     let mut written = 0;
     while let Poll::Ready(Ok(length)) = state.write(id, &[0; 100_000], Waker::noop()) {
         written += length;
+        state.take_outgoing(&mut Vec::new(), QUEUE_BYTES);
     }
     assert_eq!(written, FIRST_CREDIT as usize);
     state.hear(Header::new(Kind::Credit, id, 10), &[]).unwrap();
@@ -256,4 +256,193 @@ fn a_writer_waits_for_credit_and_goes_on_with_it() {
     state.hear(Header::new(Kind::Stop, id, 0), &[]).unwrap();
     assert_eq!(state.write(id, &[0; 100], Waker::noop()), Poll::Ready(Err(Stopped)));
     assert_eq!(state.read(id, 1, Waker::noop()), Poll::Pending::<Read>);
+}
+
+/// How many bytes of Data each stream has in `frames`.
+fn data_by_stream(mut frames: &[u8]) -> std::collections::BTreeMap<u32, usize> {
+    let mut found = std::collections::BTreeMap::new();
+    while let Some((header, rest)) = frames.split_first_chunk::<HEADER_BYTES>() {
+        let header = Header::decode(*header).unwrap();
+        if header.kind == Kind::Data {
+            *found.entry(header.stream).or_default() += header.body_bytes();
+        }
+        frames = &rest[header.body_bytes()..];
+    }
+    found
+}
+
+#[test]
+fn however_greedy_a_writer_is_each_other_gets_as_much_of_the_line() {
+    for others in [1_u32, 40] {
+        let mut state = State::new(Side::Opens, Bounds::STRANGER);
+        state.hear(Header::new(Kind::Streams, 0, others), &[]).unwrap();
+        for id in 0..=others {
+            assert_eq!(state.open(), Some(id));
+            state.hear(Header::new(Kind::Credit, id, 10_000_000), &[]).unwrap();
+        }
+        let mut sent = Vec::new();
+        for _ in 0..1000 {
+            // The first comes first whenever there is room, and takes what it gets.
+            for id in 0..=others {
+                while state.write(id, &[0; 100_000], Waker::noop()).is_ready() {}
+            }
+            assert!(state.queued_bytes() <= QUEUE_BYTES);
+            let most = sent.len() + 8 * 1024;
+            state.take_outgoing(&mut sent, most);
+        }
+        let sent = data_by_stream(&sent);
+        let (least, most) = (sent.values().min().unwrap(), sent.values().max().unwrap());
+        assert_eq!(sent.len() as u32, others + 1, "somebody was never sent: {sent:?}");
+        assert!(most - least <= 2 * MAX_BODY, "{sent:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_makes_us_answer_without_end_is_no_longer_read_from_until_it_has_taken_the_answers() {
+    let mut state = State::new(Side::Accepts, Bounds::STRANGER);
+    state.admit(ADMITTED);
+    let mut id = 0;
+    while !state.is_congested() {
+        state.hear(Header::new(Kind::Data, id, 0), &[]).unwrap();
+        state.hear(Header::new(Kind::Reset, id, 0), &[]).unwrap();
+        let accepted = state.accept().unwrap();
+        state.drop_sender(accepted);
+        state.drop_receiver(accepted);
+        id += 1;
+        assert!(id < 10_000, "what the peer causes has no bound");
+    }
+    state.take_outgoing(&mut Vec::new(), usize::MAX);
+    assert!(!state.is_congested());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_was_not_read_from_for_its_many_answers_is_read_again_at_once_when_it_takes_them() {
+    let (ours, mut peer) = duplex(64);
+    let mux = over(Side::Accepts, ours);
+    for _ in 0..=MAX_ANSWERS {
+        mux.handle.shared.lock().ping();
+    }
+    let (mut reading, mut writing) = tokio::io::split(&mut peer);
+    let mut sink = tokio::io::sink();
+    let taking = tokio::io::copy(&mut reading, &mut sink);
+    let started = tokio::time::Instant::now();
+    let opening = async {
+        writing.write_all(&Header::new(Kind::Data, 0, 0).encode()).await.unwrap();
+        mux.accept().await.unwrap()
+    };
+    tokio::select! {
+        _ = taking => panic!("the connection has ended"),
+        _stream = opening => {}
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[test]
+fn the_windows_of_all_streams_are_together_what_is_shared_or_64_kib_each() {
+    let kib = |kib: usize| kib * 1024;
+    for (streams, window, expected) in [(20, 8192, 8192), (128, 8192, 8192), (1028, 8192, 1028 * 64)] {
+        let mut state = State::new(Side::Accepts, Bounds::STRANGER);
+        let bounds = Bounds::sharing(streams, u32::try_from(kib(window)).unwrap());
+        state.admit(bounds);
+        for id in 0..streams {
+            // Until the window allows no more.
+            state.hear(Header::new(Kind::Data, id, 0), &[]).unwrap();
+            while state.hear(Header::new(Kind::Data, id, 1024), &[0; 1024]).is_ok() {}
+        }
+        assert!(state.hear(Header::new(Kind::Data, streams, 0), &[]).is_err());
+        let unread = state.unread_bytes();
+        assert!(unread <= kib(expected) && unread > kib(expected) - kib(streams as usize), "{streams}: {unread}");
+    }
+}
+
+/// Carries bytes from one pipe to the other at `bytes_per_second`; what is on its way, as in a line's own buffer, is `LINE_BYTES`.
+async fn slow_line(from: DuplexStream, to: DuplexStream, bytes_per_second: u64) {
+    let (mut from_reader, mut from_writer) = tokio::io::split(from);
+    let (mut to_reader, mut to_writer) = tokio::io::split(to);
+    let forth = async {
+        let mut buffer = [0; 256];
+        loop {
+            let length = from_reader.read(&mut buffer).await.unwrap_or(0);
+            if length == 0 || to_writer.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(length as u64 * 1000 / bytes_per_second)).await;
+        }
+    };
+    let back = async { drop(tokio::io::copy(&mut to_reader, &mut from_writer).await) };
+    tokio::join!(forth, back);
+}
+
+/// What is on the way on a line whose buffers are full.
+const LINE_BYTES: usize = 32 * 1024;
+
+fn pair_over_a_slow_line(bytes_per_second: u64) -> (Mux, Mux) {
+    let (ours, line_in) = duplex(LINE_BYTES);
+    let (line_out, theirs) = duplex(256);
+    tokio::spawn(slow_line(line_in, line_out, bytes_per_second));
+    (over(Side::Opens, ours), over(Side::Accepts, theirs))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_on_which_a_frame_takes_longer_than_a_peer_may_be_silent_carries_a_batch_all_the_same() {
+    // 16 KiB take 8 s and the line's own buffer 16 s; the patience is 5 s.
+    let (client, server) = pair_over_a_slow_line(2 * 1024);
+    server.admit(ADMITTED);
+    let bytes = vec![5; 200_000];
+    let sending = async {
+        let (mut send, _receive) = client.open().await.unwrap();
+        send.write_bytes(bytes.clone().into()).await.unwrap();
+        send.finish();
+        send.arrived().await;
+        // Until everything has gone through, the peer's answers come late.
+        assert_eq!(client.close_reason(), None);
+    };
+    let taking = async {
+        let (_send, mut receive) = server.accept().await.unwrap();
+        let mut taken = Vec::new();
+        receive.read_to_end(&mut taken).await.unwrap();
+        taken
+    };
+    let ((), taken) = tokio::join!(sending, taking);
+    assert!(taken == bytes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_hears_of_nothing_but_data_is_told_that_they_arrive() {
+    let (mux, mut peer) = by_hand();
+    // The answer to a first Ping of its own is on its way; from now on it only sends, a frame of 16 KiB in 16 s.
+    peer.write_all(&Header::new(Kind::Data, 0, 16 * 1024).encode()).await.unwrap();
+    let mut pongs = 0;
+    for _ in 0..16 {
+        peer.write_all(&[0; 1024]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    while let Ok(Ok(_)) = timeout(Duration::from_millis(1), async {
+        let mut header = [0; HEADER_BYTES];
+        peer.read_exact(&mut header).await?;
+        pongs += usize::from(Header::decode(header).unwrap().kind == Kind::Pong);
+        Ok::<_, std::io::Error>(())
+    })
+    .await
+    {}
+    assert_eq!(mux.close_reason(), None);
+    assert!(pongs >= 12, "{pongs}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_gone_is_given_up_though_what_we_say_to_it_finds_room_in_a_buffer() {
+    // Pings and data go into the pipe for minutes; nobody takes them out.
+    let (mux, peer) = by_hand();
+    let started = tokio::time::Instant::now();
+    assert_eq!(mux.closed().await, ConnectionLost::TimedOut);
+    assert!(started.elapsed() <= PATIENCE.idle, "{:?}", started.elapsed());
+    drop(peer);
+}
+
+#[tokio::test]
+async fn what_the_system_holds_unsent_of_a_connection_is_bounded() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    bound_unsent(&stream, listener.local_addr().unwrap());
+    assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), UNSENT_BYTES);
 }
