@@ -284,8 +284,9 @@ impl State {
             Kind::Streams if self.side == Side::Opens => self.may_open = self.may_open.saturating_add(header.number),
             Kind::Pong | Kind::Close | Kind::Streams => {}
             Kind::Arrived | Kind::Stop | Kind::Credit => {
+                // Answers overtake data, so this may be the first that is heard of a stream.
                 if header.stream >= self.next {
-                    return Err(Violation::NoSuchStream);
+                    self.hear_opening(header.stream)?;
                 }
                 // Else it has ended meanwhile.
                 if let Some(stream) = self.streams.get_mut(&header.stream) {
@@ -333,14 +334,17 @@ impl State {
     }
 
     fn hear_opening(&mut self, id: u32) -> Result<(), Violation> {
-        if self.side == Side::Opens || id != self.next {
+        if self.side == Side::Opens {
             return Err(Violation::NoSuchStream);
         }
-        if self.streams.len() >= self.bounds.streams as usize {
-            return Err(Violation::TooManyStreams);
+        // Who opened one first need not be the first to write: the streams in between are open as well.
+        while self.next <= id {
+            if self.streams.len() >= self.bounds.streams as usize {
+                return Err(Violation::TooManyStreams);
+            }
+            let opened = self.insert();
+            self.opened.push_back(opened);
         }
-        self.insert();
-        self.opened.push_back(id);
         Ok(())
     }
 

@@ -37,6 +37,29 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
+async fn a_stream_may_be_heard_of_after_one_that_was_opened_later() {
+    let (client, server) = pair();
+    server.admit(ADMITTED);
+    let mut first = within(client.open()).await.unwrap();
+    let mut second = within(client.open()).await.unwrap();
+    within(second.0.write_all(b"second")).await.unwrap();
+    second.0.finish();
+    // Given up before anything was written: the word that no answer is wanted overtakes what opens it.
+    drop(within(client.open()).await.unwrap());
+    within(first.0.write_all(b"first")).await.unwrap();
+    first.0.finish();
+    for expected in ["first", "second"] {
+        let (_send, mut receive) = within(server.accept()).await.unwrap();
+        let mut bytes = Vec::new();
+        within(receive.read_to_end(&mut bytes)).await.unwrap();
+        assert_eq!(bytes, expected.as_bytes());
+    }
+    let (_send, mut receive) = within(server.accept()).await.unwrap();
+    within(receive.read_to_end(&mut Vec::new())).await.unwrap_err();
+    assert!(server.close_reason().is_none());
+}
+
+#[tokio::test]
 async fn streams_carry_bytes_both_ways_and_say_when_they_have_arrived() {
     let (client, server) = pair();
     server.admit(ADMITTED);
@@ -181,8 +204,8 @@ async fn breaches_of_the_protocol_end_the_connection_and_are_named() {
     let beyond = Header::new(Kind::Data, 0, 16 * 1024);
     let table: [(&str, Vec<(Header, usize)>); 5] = [
         ("beyond those allowed", vec![(Header::new(Kind::Data, 0, 0), 0), (Header::new(Kind::Data, 1, 0), 0)]),
-        ("never opened", vec![(Header::new(Kind::Data, 7, 0), 0)]),
-        ("never opened", vec![(Header::new(Kind::Stop, 0, 0), 0)]),
+        ("beyond those allowed", vec![(Header::new(Kind::Data, 7, 0), 0)]),
+        ("beyond those allowed", vec![(Header::new(Kind::Stop, 7, 0), 0)]),
         ("window allows", vec![(beyond, 16 * 1024); 5]),
         ("after its end", vec![(Header::new(Kind::Finish, 0, 0), 0); 2]),
     ];
@@ -197,6 +220,17 @@ async fn breaches_of_the_protocol_end_the_connection_and_are_named() {
         drop(mux);
         within(peer.read_to_end(&mut answer)).await.unwrap();
         assert!(String::from_utf8_lossy(&answer).contains(expected), "{expected}: {answer:?}");
+    }
+}
+
+#[test]
+fn who_opens_the_streams_hears_of_no_other() {
+    for kind in [Kind::Data, Kind::Finish, Kind::Reset, Kind::Arrived, Kind::Stop, Kind::Credit] {
+        let mut state = State::new(Side::Opens, ADMITTED);
+        let id = state.open().unwrap();
+        state.hear(Header::new(kind, id, 0), &[]).unwrap();
+        let heard = state.hear(Header::new(kind, id + 1, 0), &[]);
+        assert_eq!(heard.unwrap_err().to_string(), "a frame is for a stream that was never opened", "{kind:?}");
     }
 }
 
