@@ -13,9 +13,9 @@
 //!
 //! Invariants: see `state`; and
 //! - A peer is given up when for [`Patience::idle`] it neither sends anything nor takes what waits for it, or when it does not
-//!   take a piece of [`PIECE_BYTES`] in that time: a line may be as slow as that, 8 KiB in 9 s, and lose nothing.
-//! - What waits in the system's buffer is bounded ([`UNSENT_BYTES`]), so that a Ping is not behind a minute's worth of data,
-//!   and whoever receives data says so every [`CONFIRM_INTERVAL`], however long a frame takes.
+//!   take a piece of `PIECE_BYTES` in that time: a line may be as slow as that, 8 KiB in 9 s, and lose nothing.
+//! - What waits in the system's buffer is bounded (`UNSENT_BYTES`), so that a Ping is not behind a minute's worth of data,
+//!   and whoever receives data says so every `CONFIRM_INTERVAL`, however long a frame takes.
 //!
 //! Streams share one TCP connection: a lost packet holds all of them up, which a fallback may.
 
