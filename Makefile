@@ -47,13 +47,14 @@ test: failpoint-binaries
 	cargo test --workspace --no-fail-fast
 
 # The proofs of which `make test` runs a sample. One after the other, and all of them, whatever one says.
-SOAK := kill kill_places failpoints power_cut journal_power_cut journal_disk in_doubt clickhouse_away bad_networks identity stop reload seeds
+SOAK := kill kill_places failpoints power_cut journal_power_cut journal_disk in_doubt clickhouse_away bad_networks identity stop reload seeds journal_bit_flips
 SOAK_SECONDS ?= 7200
 
 soak: failpoint-binaries
 	$(BUILD)
-	PICKET_SOAK=1 timeout --kill-after=30 $(SOAK_SECONDS) \
-		cargo test --workspace --no-fail-fast $(SOAK:%=--test %) -- --nocapture
+	export PICKET_SOAK=1; \
+	timeout --kill-after=30 $(SOAK_SECONDS) cargo test --workspace --no-fail-fast $(SOAK:%=--test %) -- --nocapture; proofs=$$?; \
+	timeout --kill-after=30 $(SOAK_SECONDS) cargo test --workspace --lib -- --nocapture spool::flip && exit $$proofs
 
 unit:
 	@$(SETUP) build

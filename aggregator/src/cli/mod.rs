@@ -219,7 +219,7 @@ enum IssuesCommand {
 
 #[derive(Debug, Subcommand)]
 enum DeadLetterCommand {
-    /// All dead letters, oldest first
+    /// The newest 10 000 dead letters
     List,
     /// One dead letter, why it was set aside and what it holds
     Show {

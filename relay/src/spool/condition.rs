@@ -124,8 +124,9 @@ impl Shared {
         }
         let store = Store::open(&self.directory, &self.config, Arc::clone(&self.alarm))?;
         let mended = self.take_up(store)?;
-        *lock(&self.store) = Some(Arc::clone(&mended.store));
+        // Before anyone has the store: a write of theirs that fails must be heard.
         self.alarm.clear();
+        *lock(&self.store) = Some(Arc::clone(&mended.store));
         // Before it is shown: who sees the one must see the other.
         self.metrics.reopened.inc();
         self.condition.send_replace(Condition::Well);

@@ -89,8 +89,8 @@ pub enum SpoolError {
         /// What RocksDB says.
         source: rocksdb::Error,
     },
-    /// A synced write failed before; see [`AppendError::Failed`].
-    #[error("the spool failed and takes part in nothing any more: {0}")]
+    /// A write failed before, and the database is being opened anew; see [`AppendError::Failed`].
+    #[error("the spool can't be used now: {0}")]
     Failed(Arc<str>),
     /// An acknowledgement names a batch in bounds it was not sealed in.
     #[error("an acknowledgement for {first}..={last} was ignored: the batch there ends at {sealed_last}")]

@@ -166,7 +166,8 @@ struct Shared {
     ledger_length: AtomicUsize,
     /// Held for arithmetic only, never during I/O.
     counters: Mutex<Counters>,
-    /// Serialises deletions; held during them. The commit thread never takes it.
+    /// Serialises deletions; held during them. The commit thread takes it only while it opens
+    /// the database anew; who holds it must not wait for that thread.
     removal: Mutex<Removal>,
     /// Held for arithmetic only, never during I/O.
     identity: Mutex<Identity>,
