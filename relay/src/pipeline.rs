@@ -84,6 +84,14 @@ impl Pipeline {
         &self.spool
     }
 
+    /// Whether the spool takes anything now, to be asked before a body is read. Not logged: while it can't write, the spool says so.
+    ///
+    /// # Errors
+    /// What a request would be refused with.
+    pub fn check_room(&self) -> Result<(), Refusal> {
+        self.spool.check_room().map_err(refusal_of)
+    }
+
     /// Whether a request waits for more than the spool on its way, so that its client may well be gone before it is stored. It is
     /// then taken in a task of its own: a crash reporter sends a dump once and does not wait for long.
     #[must_use]
@@ -243,12 +251,18 @@ fn payload_bytes(envelope: &Envelope) -> usize {
 }
 
 fn append_refusal(failure: AppendError) -> Refusal {
+    if let AppendError::Failed(_) = failure {
+        error!(%failure, "the spool failed to store a record");
+    }
+    refusal_of(failure)
+}
+
+fn refusal_of(failure: AppendError) -> Refusal {
     match failure {
         AppendError::Full => Refusal::SpoolFull,
         AppendError::TooLarge { .. } => Refusal::TooLarge { what: "envelope".into(), detail: failure.to_string() },
         AppendError::Closed => Refusal::unavailable("shutting_down", "the relay is shutting down"),
         AppendError::Failed(_) => {
-            error!(%failure, "the spool failed to store a record");
             Refusal::unavailable("spool_failed", "the relay can't write to its disk at the moment")
         }
     }

@@ -122,15 +122,14 @@ impl<'a> Request<'a> {
     /// Starts with the client's address, path and spool.
     ///
     /// # Errors
-    /// 400 for a path that names no project; 429 for an address that makes too many requests, and while the spool is full.
+    /// 400 for a path that names no project; 429 for an address that makes too many requests, and while the spool is full;
+    /// 503 while it can't write.
     pub(crate) fn new(server: &'a Arc<Server>, head: &'a Parts, path_project: Option<&str>) -> Result<Self, Refusal> {
         server.pipeline.rates().check_address(sender::address_of(head, &server.config.trusted_proxies))?;
         let path_project = path_project
             .map(|text| text.parse().map_err(|error| Refusal::malformed("project_id", format!("{error} in the path"))))
             .transpose()?;
-        if !server.pipeline.spool().has_room() {
-            return Err(Refusal::SpoolFull);
-        }
+        server.pipeline.check_room()?;
         Ok(Self { server, head, path_project, received_at: (server.clock)() })
     }
 

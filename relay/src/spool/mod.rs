@@ -378,7 +378,11 @@ impl Spool {
         self.shared.metrics.register(registry);
     }
 
-    fn check_room(&self) -> Result<(), AppendError> {
+    /// What an append would hear at the moment, whatever it brings. May ask the file system, once a second.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`]; [`AppendError::Failed`] while it can't write.
+    pub fn check_room(&self) -> Result<(), AppendError> {
         if let Some(reason) = self.shared.condition.borrow().problem() {
             return Err(AppendError::Failed(reason));
         }
